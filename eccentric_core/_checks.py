@@ -1,0 +1,159 @@
+"""Checks of arguments: every message names the argument, what was expected, what came, and the remedy."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    Floats: TypeAlias = NDArray[np.float64]
+
+# Arrays of any library that the array API standard covers; the standard has no static type yet.
+Array: TypeAlias = Any
+Scale: TypeAlias = Literal["paper", "exact"] | float
+
+_COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
+
+
+def dtype_name(array: Array) -> str:
+    """The bare name of an array's dtype ("float32"), whatever library the array is from."""
+    dtype = array.dtype
+    return str(getattr(dtype, "name", str(dtype).rpartition(".")[2]))
+
+
+def compute_dtype(array: Array, name: str) -> str:
+    """The dtype to compute in: float64 for float64, float32 for every other real floating dtype."""
+    dtype = dtype_name(array)
+    if dtype not in _COMPUTED_IN:
+        raise TypeError(
+            f"{name} must be a real floating array (float64, float32, float16 or bfloat16), got {dtype}; "
+            f"convert it first, for instance to float32"
+        )
+    return _COMPUTED_IN[dtype]
+
+
+def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: int = 1) -> tuple[int, int]:
+    """Check a batch of latent vectors of shape (..., n, d) by its static facts alone; return (n, d)."""
+    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+        raise TypeError(
+            f"{name} must be an array of shape (..., n, d), got {type(array).__name__}; wrap it in an array first"
+        )
+    shape = tuple(array.shape)
+    if len(shape) < 2:
+        raise ValueError(
+            f"{name} must have at least two axes (..., n, d), got shape {shape}; "
+            f"for one vector per item use {name}[:, None], for one item {name}[None, :]"
+        )
+    compute_dtype(array, name)
+    rows, dim = shape[-2:]
+    if rows < min_rows:
+        raise ValueError(
+            f"{name} must hold at least {min_rows} row{'s' * (min_rows > 1)} (n of shape (..., n, d)), "
+            f"got n={rows} in shape {shape}; drop the incomplete batch or make batches larger"
+        )
+    if dim < min_dim:
+        remedy = "; give scale as a number for such a space" if dim == 1 else ""
+        raise ValueError(
+            f"{name} must have at least {min_dim} latent dimension{'s' * (min_dim > 1)} (d of shape (..., n, d)), "
+            f"got d={dim} in shape {shape}{remedy}"
+        )
+    return rows, dim
+
+
+def check_scale(scale: object) -> None:
+    """Check that scale is "paper", "exact" or a positive number (or an array of them, for the theory)."""
+    if isinstance(scale, str):
+        if scale in ("paper", "exact"):
+            return
+    elif not isinstance(scale, bool):
+        try:
+            values = np.asarray(scale, dtype=np.float64)
+        except (TypeError, ValueError):
+            pass
+        else:
+            if bool(np.all((values > 0) & np.isfinite(values))):
+                return
+    raise ValueError(
+        f'scale must be "paper", "exact" or a positive finite number (the M of the paper), got {scale!r}; '
+        f'use "paper" unless you know the M you want'
+    )
+
+
+def check_mu(mu: object) -> float:
+    """Check one mu and return it as a float; the loss takes a single mu."""
+    values = mu_array(mu)
+    if values.ndim:
+        raise TypeError(f"mu must be a single number here, got an array of shape {values.shape}; call once per mu")
+    return float(values)
+
+
+def check_tile_rows(tile_rows: int | None) -> None:
+    """Check the rows of a tile."""
+    if tile_rows is not None and (not isinstance(tile_rows, int | np.integer) or tile_rows < 1):
+        raise ValueError(f"tile_rows must be a positive integer or None, got {tile_rows!r}; None chooses for you")
+
+
+def mu_array(mu: object) -> Floats:
+    """Convert mu to float64: finite and above 1/2."""
+    values = _real_array(mu, "mu")
+    # Written so that NaN fails too. 2 mu must be finite, as every formula starts from it.
+    if not np.all((values > 0.5) & (values <= np.finfo(np.float64).max / 2)):
+        raise ValueError(
+            f"mu must be finite and greater than 1/2 (at 1/2 and below the latents collapse to the origin), "
+            f"got {_worst(values, values > 0.5)}; the paper uses mu from 1 to d + 1/2"
+        )
+    return values
+
+
+def dim_array(dim: object) -> Floats:
+    """Convert dim to float64: whole numbers from 2 up."""
+    values = _real_array(dim, "dim")
+    good = (values >= 2) & (values == np.floor(values)) & np.isfinite(values)
+    if not np.all(good):
+        raise ValueError(
+            f"dim must be a whole number, 2 or more (a sphere needs two dimensions), got {_worst(values, good)}"
+        )
+    return values
+
+
+def batch_size_array(batch_size: object) -> Floats:
+    """Convert batch_size to float64: whole numbers from 2 up."""
+    values = _real_array(batch_size, "batch_size")
+    good = (values >= 2) & (values == np.floor(values)) & np.isfinite(values)
+    if not np.all(good):
+        raise ValueError(
+            f"batch_size must be a whole number, 2 or more (a pair needs two rows), got {_worst(values, good)}; "
+            f"None stands for an infinite batch"
+        )
+    return values
+
+
+def nonnegative_array(value: object, name: str) -> Floats:
+    """Convert a radius or a distance to float64; NaN passes through."""
+    values = _real_array(value, name)
+    if np.any(values < 0):
+        raise ValueError(f"{name} must not be negative, got {_worst(values, values >= 0)}")
+    return values
+
+
+def _real_array(value: Any, name: str) -> Floats:
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # a ragged list
+        raise TypeError(f"{name} must be a number or an array of numbers, got {value!r}") from error
+    if array.dtype.kind not in "iuf":
+        raise TypeError(f"{name} must be a real number or an array of real numbers, got {value!r} ({array.dtype})")
+    return array.astype(np.float64, copy=False)
+
+
+def _worst(values: ArrayLike, good: ArrayLike) -> str:
+    """Describe the first value that is not good."""
+    array = np.atleast_1d(np.asarray(values))
+    bad = array[~np.atleast_1d(np.asarray(good))]
+    value = float(bad.flat[0]) if bad.size else float(array.flat[0])
+    text = repr(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
+    return text if array.size == 1 else f"{text} among {array.size} values"

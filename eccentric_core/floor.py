@@ -1,0 +1,160 @@
+"""The loss on the sphere, and lower bounds that hold for every batch."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import nnls
+
+from eccentric_core._checks import batch_size_array, dim_array, mu_array, nonnegative_array
+from eccentric_core.minimizer import critical_mu, mean_log_between
+from eccentric_core.radius import stationary_radius
+from eccentric_core.scale import resolve_scale
+from eccentric_core.sphere import mean_log
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from eccentric_core._checks import Floats, Scale
+
+
+def sphere_loss(
+    dim: ArrayLike, mu: ArrayLike = 1.0, *, radius: ArrayLike | None = None, scale: Scale | ArrayLike = "paper"
+) -> np.float64 | Floats:
+    """The loss of infinitely many items spread uniformly over a sphere.
+
+        r^2 - mu M E[log(1 + 2 r^2 (1 + cos t) / M)]
+
+    Args:
+        dim: latent dimension d, whole numbers from 2 up; any shape.
+        mu: the parameter mu > 1/2; any shape that broadcasts against dim.
+        radius: the sphere's radius r >= 0 in the units of the latents; None for the stationary one.
+        scale: "paper", "exact", or M itself (a positive number, or an array that broadcasts).
+
+    Returns:
+        float64 of the broadcast shape, to a few units of rounding of max(r^2, |loss|).
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Source: equation 1 of the paper, averaged.
+
+    >>> round(float(sphere_loss(64)), 6)
+    -24.666627
+    """
+    d, m = dim_array(dim), mu_array(mu)
+    bandwidth = np.asarray(resolve_scale(d, m, scale))
+    r = nonnegative_array(stationary_radius(d, m, scale=scale) if radius is None else radius, "radius")
+    return _energy_of_sphere(d, m, bandwidth, r)[()]
+
+
+def loss_floor(
+    dim: ArrayLike,
+    mu: ArrayLike = 1.0,
+    *,
+    scale: Scale | ArrayLike = "paper",
+    batch_size: ArrayLike | None = None,
+) -> np.float64 | Floats:
+    """The greatest lower bound of the loss that is proved here: no batch of that size can score less.
+
+    The loss is negative when all goes well (about -0.386 d at mu = 1), and a batch of n scores *less* than infinitely
+    many items can, because it leaves out the pairs of an item with itself. Two bounds hold for every batch, and this
+    is the greater:
+
+    (a) the minimum over all distributions of the energy with mu' = mu n/(n-1) in the place of mu and the same M. It
+        is the loss on the sphere wherever that is the minimiser (`sphere_is_minimizer`). Beyond (d = 2 or 3 only) it
+        is bounded from below by convex duality from a nearly optimal distribution over concentric spheres.
+    (b) by Jensen's inequality, with k = 2n/(n-1): s - mu M log(mu k) at s = M (mu - 1/k). A regular simplex attains
+        it, so that it is exact for n <= d + 1.
+
+    Args:
+        dim: latent dimension d, whole numbers from 2 up; any shape.
+        mu: the parameter mu > 1/2; any shape that broadcasts against dim.
+        scale: "paper", "exact", or M itself (a positive number, or an array that broadcasts).
+        batch_size: the batch size n >= 2, any shape that broadcasts; None for infinitely many items.
+
+    Returns:
+        float64 of the broadcast shape, to a few units of rounding of max(rho^2, |floor|).
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Source: docs/mathematics.md. Not in the paper.
+
+    >>> print(loss_floor(8, batch_size=[10, 100, 1000]).round(4), loss_floor(8).round(4))
+    [-4.2601 -3.1546 -3.0534] -3.0423
+    """
+    d, m = dim_array(dim), mu_array(mu)
+    bandwidth = np.asarray(resolve_scale(d, m, scale))
+    # n/(n-1), the weight that the pairs of an item with itself would have had
+    lacking = np.ones(())
+    if batch_size is not None:
+        n = batch_size_array(batch_size)
+        lacking = n / (n - 1.0)
+    batch_mu, k = m * lacking, 2.0 * lacking
+    radius = np.asarray(stationary_radius(d, m, scale=scale, batch_size=batch_size))
+    energy = _energy_of_sphere(d, batch_mu, bandwidth, radius)
+    beyond = batch_mu > critical_mu(d)
+    if np.any(beyond):
+        d, batch_mu, bandwidth, energy, beyond = np.broadcast_arrays(d, batch_mu, bandwidth, energy, beyond)
+        energy = energy.copy()
+        energy[beyond] = bandwidth[beyond] * [
+            _radial_bound(int(dim), float(mu)) for dim, mu in zip(d[beyond], batch_mu[beyond], strict=True)
+        ]
+    jensen = bandwidth * (m - 1.0 / k - m * np.log(m * k))
+    return np.maximum(energy, jensen)[()]
+
+
+def _energy_of_sphere(dim: Floats, mu: Floats, bandwidth: Floats, radius: Floats) -> Floats:
+    squared = radius * radius
+    return np.asarray(squared - mu * bandwidth * mean_log(dim, np.asarray(4.0 * squared / bandwidth)))
+
+
+@lru_cache(maxsize=256)
+def _radial_bound(dim: int, mu: float) -> float:
+    """A lower bound of the energy with M = 1 over all distributions, tight where few spheres are the minimiser.
+
+    The energy E is convex, so that for *any* distribution P with the potential V every other has at least the energy
+    E(P) + min V - int V dP. P is a mixture of concentric spheres (the minimiser is rotation-symmetric), found by
+    non-negative least squares over a grid of radii that is refined where P has its mass. How good P is decides only
+    how tight the bound is: 1e-9 of the energy for mu up to 5, 1e-5 at 100.
+    """
+    d, rho = np.asarray(float(dim)), float(stationary_radius(dim, mu, scale=1.0))
+    # Outside this radius every such V increases with r: docs/minimizer.md.
+    everywhere = np.linspace(0.0, 2.0 * np.sqrt(3.0 * mu), 2001)
+    radii, weights = np.array([rho]), np.ones(1)
+    grid, spacing, bound = np.linspace(0.0, 1.5 * rho, 100), 0.015 * rho, -np.inf
+    for _ in range(5):
+        energy = weights @ radii**2 - mu * weights @ mean_log_between(d, radii[:, None], radii) @ weights
+        candidates = np.concatenate([everywhere, grid])
+        potential = candidates**2 - 2.0 * mu * mean_log_between(d, candidates[:, None], radii) @ weights
+        excess = 2.0 * energy - weights @ radii**2 - np.min(potential)  # int V dP - min V, zero at the minimiser
+        bound = max(bound, energy - excess)
+        if excess < 1e-9 * abs(energy) or grid.size > 250:
+            break
+        try:
+            weights = _radial_weights(d, mu, grid)
+        except RuntimeError:  # too many iterations: the bound so far stands
+            break
+        kept = weights > 1e-5
+        radii, weights = grid[kept], weights[kept] / np.sum(weights[kept])
+        grid = np.unique(np.abs(radii[:, None] + spacing * np.linspace(-1.0, 1.0, 9)))
+        spacing /= 8.0
+    return float(bound)
+
+
+def _radial_weights(dim: Floats, mu: float, radii: Floats) -> Floats:
+    """The weights w >= 0, sum(w) = 1, of spheres of these radii that minimise w.r^2 - mu w.log.w."""
+    log = mean_log_between(dim, radii[:, None], radii)
+    # -log is positive definite on vectors of sum 0. This matrix is so on all vectors, and as sum(w) = 1 the change
+    # is in the linear term: the energy becomes a sum of squares.
+    centre = mean_log_between(dim, radii, np.zeros(()))
+    positive = mu * (centre[:, None] + centre - log)
+    factor = cholesky(positive + 1e-12 * np.max(positive) * np.eye(radii.size), lower=True)
+    target = solve_triangular(factor, mu * centre - 0.5 * radii**2, lower=True)
+    unit = 1e4 * np.max(factor)  # so heavy that sum(w) = 1 holds
+    weights, _ = nnls(np.vstack([factor.T, np.full(radii.size, unit)]), np.append(target, unit))
+    return weights / np.sum(weights)

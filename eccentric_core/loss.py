@@ -1,0 +1,174 @@
+"""The eccentric loss, its gradient, its kernel and its force."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import array_api_compat
+import numpy as np
+
+from eccentric_core._checks import check_batch, check_mu, check_scale, compute_dtype, nonnegative_array
+from eccentric_core.pairs import LogarithmicKernel, pair_sum, pair_sum_and_grad
+from eccentric_core.scale import cached_scale, resolve_scale
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+    from eccentric_core._checks import Array, Floats, Scale
+
+
+def eccentric_loss(
+    z: Array, mu: float = 1.0, *, scale: Scale = "paper", tile_rows: int | None = None, xp: Any = None
+) -> Array:
+    """The eccentric loss of a batch of latent vectors.
+
+        l = mean_i |z_i|^2 - mu M / (n (n-1)) sum_{i != j} log(1 + |z_i - z_j|^2 / M)
+
+    It draws every vector to the origin and makes every pair repel. Minimised alone it puts the batch on a sphere of
+    radius about sqrt(d); add it to another loss with a weight: `loss = reconstruction + lam * eccentric_loss(z)`. It is
+    negative when all goes well; `loss_floor` gives the value to read it against.
+
+    Args:
+        z: latent vectors of shape (..., n, d) with n >= 2, of any library that follows the array API standard. Leading
+            axes are separate batches. d >= 2, or d >= 1 where scale is a number.
+        mu: the parameter mu > 1/2. 1 spreads the batch on a global scale, d + 1/2 on a local scale too.
+        scale: "paper" for the M of the paper, "exact" for the M at which the radius is sqrt(d), or M itself.
+        tile_rows: rows of one tile of the sum over pairs; None chooses from the device and the dtype.
+        xp: the array namespace; None takes it from z.
+
+    Returns:
+        An array of shape (...), 0-d for one batch: float64 for float64, float32 for float32, float16 and bfloat16.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described. Only static facts are checked: NaN and infinity in z
+            are not errors and appear in the loss.
+
+    Time is O(n^2 d), memory O(n d). Rounding is a small multiple of eps max |z - mean|^2 / M of the repulsion, where
+    eps is that of the dtype: an outlier or two far clusters cost their own squared distance.
+
+    Source: equation 1 of the paper.
+
+    >>> z = np.random.default_rng(0).standard_normal((100, 8))
+    >>> float(eccentric_loss(z).round(4))
+    -2.8844
+    """
+    n, kernel = _kernel_for(z, mu, scale)
+    xp = array_api_compat.array_namespace(z) if xp is None else xp
+    z = xp.astype(z, getattr(xp, compute_dtype(z, "z")))
+    repulsion = pair_sum(z, kernel=kernel, tile_rows=tile_rows, xp=xp)
+    return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp)
+
+
+def eccentric_loss_and_grad(
+    z: Array, mu: float = 1.0, *, scale: Scale = "paper", tile_rows: int | None = None, xp: Any = None
+) -> tuple[Array, Array]:
+    """The eccentric loss and its gradient with respect to z, from one sweep over the pairs.
+
+        dl/dz_i = (2/n) z_i - 4 mu / (n (n-1)) sum_j (z_i - z_j) / (1 + |z_i - z_j|^2 / M)
+
+    Args, Raises: as `eccentric_loss`.
+
+    Returns:
+        (loss, gradient): the loss as in `eccentric_loss`; the gradient of the shape and the dtype of z, of every batch
+        for itself.
+
+    >>> z = np.random.default_rng(0).standard_normal((100, 8))
+    >>> loss, grad = eccentric_loss_and_grad(z)
+    >>> bool(loss == eccentric_loss(z)), grad.shape
+    (True, (100, 8))
+    """
+    n, kernel = _kernel_for(z, mu, scale)
+    xp = array_api_compat.array_namespace(z) if xp is None else xp
+    dtype, z = z.dtype, xp.astype(z, getattr(xp, compute_dtype(z, "z")))
+    repulsion, repulsion_grad = pair_sum_and_grad(z, kernel=kernel, tile_rows=tile_rows, xp=xp)
+    grad = z * (2.0 / n) - repulsion_grad * (float(mu) * kernel.bandwidth / (n * (n - 1.0)))
+    return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp), xp.astype(grad, dtype)
+
+
+def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", xp: Any = None) -> Array:
+    """The kernel K of which the loss is the mean over pairs.
+
+        K(x, y) = (|x|^2 + |y|^2) / 2 - mu M log(1 + |x - y|^2 / M)
+
+    Args:
+        x, y: vectors of shape (..., d) that broadcast against each other: x[:, None, :] and y[None, :, :] give the
+            matrix of all pairs.
+        mu, scale: as in `eccentric_loss`.
+        xp: the array namespace; None takes it from x.
+
+    Returns:
+        An array of the broadcast shape without its last axis, float64 for float64, otherwise float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Source: equation 1 of the paper.
+
+    >>> float(pair_kernel(np.asarray([0.0, 1.0]), np.asarray([1.0, 0.0]), 1.0, scale=2.0).round(6))
+    -0.386294
+    """
+    for name, rows in (("x", x), ("y", y)):
+        if len(getattr(rows, "shape", ())) < 1 or not hasattr(rows, "dtype"):
+            raise TypeError(f"{name} must be an array of shape (..., d), got {rows!r}; wrap it in an array first")
+    if x.shape[-1] != y.shape[-1] or compute_dtype(x, "x") != compute_dtype(y, "y"):
+        raise ValueError(
+            f"x and y must have the same dimension and dtype, "
+            f"got {tuple(x.shape)} {x.dtype} and {tuple(y.shape)} {y.dtype}"
+        )
+    xp = array_api_compat.array_namespace(x) if xp is None else xp
+    bandwidth = _bandwidth(x.shape[-1], mu, scale)
+    dtype = getattr(xp, compute_dtype(x, "x"))
+    x, y = xp.astype(x, dtype), xp.astype(y, dtype)
+    squares = xp.sum(x * x, axis=-1) + xp.sum(y * y, axis=-1)
+    difference = x - y
+    distance = xp.sum(difference * difference, axis=-1)
+    return squares * 0.5 - xp.log1p(distance / bandwidth) * (float(mu) * bandwidth)
+
+
+def repulsive_force(
+    distance: ArrayLike, dim: ArrayLike, mu: ArrayLike = 1.0, *, scale: Scale | ArrayLike = "paper"
+) -> np.float64 | Floats:
+    """The magnitude of the repulsive force between two items at a distance r: 2 mu r / (1 + r^2 / M).
+
+    It grows up to r = sqrt(M), where it is mu sqrt(M), and falls beyond.
+
+    Args:
+        distance: r >= 0 in the units of the latents; any shape. NaN passes through.
+        dim, mu: the latent dimension d >= 2 and mu > 1/2; any shapes that broadcast.
+        scale: "paper", "exact", or M itself.
+
+    Returns:
+        float64 of the broadcast shape, without overflow at any distance.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    Source: section 2 and Figure 2 of the paper.
+
+    >>> print(repulsive_force([0.0, 1.0, 1e200], 64).round(6))
+    [0.       1.984617 0.      ]
+    """
+    r = nonnegative_array(distance, "distance")
+    root = np.sqrt(resolve_scale(dim, mu, scale))
+    stretch = np.hypot(1.0, r / root)
+    return (2.0 * np.asarray(mu, dtype=np.float64) * (r / stretch) / stretch)[()]
+
+
+def _kernel_for(z: Array, mu: float, scale: Scale) -> tuple[int, LogarithmicKernel]:
+    check_scale(scale)
+    n, d = check_batch(z, "z", min_dim=2 if isinstance(scale, str) else 1)
+    return n, LogarithmicKernel(_bandwidth(d, mu, scale))
+
+
+def _bandwidth(dim: int, mu: float, scale: Scale) -> float:
+    value = check_mu(mu)
+    check_scale(scale)
+    if isinstance(scale, str):
+        return cached_scale(dim, value, scale)
+    if np.ndim(scale):
+        raise TypeError(f"scale must be a single number here, got {scale!r}; call once per scale")
+    return float(scale)
+
+
+def _combine(z: Array, repulsion: Array, n: int, mu: float, bandwidth: float, xp: Any) -> Array:
+    return xp.sum(z * z, axis=(-2, -1)) / n - repulsion * (mu * bandwidth / (n * (n - 1.0)))
