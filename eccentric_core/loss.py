@@ -16,6 +16,11 @@ if TYPE_CHECKING:
 
     from eccentric_core._checks import Array, Floats, Scale
 
+# With a large mu the kernel is local: the slope of a coincident pair, 1, is far above that of a typical one, about
+# 1/(2 mu). Rounding of the large one would then cost up to mu 1e-6 of a float32 gradient, so its sums are kept in
+# float64 from this mu on.
+_WIDE_ABOVE = 4.0
+
 
 def eccentric_loss(
     z: Array, mu: float = 1.0, *, scale: Scale = "paper", tile_rows: int | None = None, xp: Any = None
@@ -80,7 +85,8 @@ def eccentric_loss_and_grad(
     n, kernel = _kernel_for(z, mu, scale)
     xp = array_api_compat.array_namespace(z) if xp is None else xp
     dtype, z = z.dtype, xp.astype(z, getattr(xp, compute_dtype(z, "z")))
-    repulsion, repulsion_grad = pair_sum_and_grad(z, kernel=kernel, tile_rows=tile_rows, xp=xp)
+    wide = float(mu) > _WIDE_ABOVE
+    repulsion, repulsion_grad = pair_sum_and_grad(z, kernel=kernel, tile_rows=tile_rows, xp=xp, wide=wide)
     grad = z * (2.0 / n) - repulsion_grad * (float(mu) * kernel.bandwidth / (n * (n - 1.0)))
     return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp), xp.astype(grad, dtype)
 

@@ -12,6 +12,10 @@ slopes w = phi'(t), and two more matrix products make what the gradient needs, s
 the row sums of w riding along as a column of ones. Of one set only the tiles on and above the diagonal are visited.
 Memory is O(n d) and one tile, never n x n.
 
+The gradient is a difference of large sums, so rounding of the sums is what limits it. A constant part of w makes up
+most of them, and what it adds to the gradient is known in closed form: the tiles work with w - c, where c = phi' at the
+mean of t. Where a few close pairs have slopes far above all others, the sums can be kept in float64 (`wide`).
+
 Everything is written in the array API standard and takes its functions from the namespace `xp` (`NAMESPACE` lists
 them). Nothing is updated in place, so that libraries with immutable arrays and automatic differentiation go through
 the same lines.
@@ -21,7 +25,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import array_api_compat
 
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
 # and in `eccentric_core.loss`.
 NAMESPACE = (
     *("astype", "concat", "eye", "float32", "float64", "log1p", "matmul", "matrix_transpose"),
-    *("maximum", "mean", "ones_like", "reshape", "stack", "sum", "where", "zeros"),
+    *("maximum", "mean", "ones_like", "reshape", "stack", "sum", "where", "zeros", "zeros_like"),
 )
 
 # Bytes of one tile. On a CPU a tile, its kernel values and its slopes then stay in the second-level cache of a core;
@@ -116,77 +120,98 @@ def pair_sum(
     >>> float(pair_sum(np.asarray([[0.0], [1.0], [3.0]]), kernel=InverseMultiquadricKernel(1.0)))
     1.6
     """
-    return _sweep(x, y, kernel, tile_rows, xp, gradient=False)[0]
+    return _sweep(x, y, kernel, tile_rows, xp, gradient=False, wide=False)[0]
 
 
 def pair_sum_and_grad(
-    x: Array, y: Array | None = None, *, kernel: PairKernel, tile_rows: int | None = None, xp: Any = None
+    x: Array,
+    y: Array | None = None,
+    *,
+    kernel: PairKernel,
+    tile_rows: int | None = None,
+    xp: Any = None,
+    wide: bool = False,
 ) -> tuple[Array, ...]:
     """`pair_sum` and its gradient with respect to x, and to y where there is one, from the same sweep.
+
+    Args:
+        x, y, kernel, tile_rows, xp: as in `pair_sum`.
+        wide: keep the sums that make the gradient in float64, whatever the dtype, on devices that have it.
 
     Returns:
         (sum, gradient of x) or (sum, gradient of x, gradient of y); a gradient has the shape of its rows and the
         dtype of the sum.
     """
-    return _sweep(x, y, kernel, tile_rows, xp, gradient=True)
+    return _sweep(x, y, kernel, tile_rows, xp, gradient=True, wide=wide)
 
 
-def prepare(x: Array, centre: Array, bandwidth: float, xp: Any) -> tuple[Array, Array]:
-    """The two forms of rows in which one matrix product of both makes t = D/h.
+class Rows(NamedTuple):
+    """Rows in the forms that a tile multiplies: left times right makes t = D/h, slopes times ones make moments."""
 
-    Args:
-        x: rows of shape (..., n, d).
-        centre: of shape (..., 1, d), subtracted first. Distances don't change, but what remains is small and rounding
-            with it. Use the same for both sets.
-        bandwidth: h.
+    left: Array  # [-2 x/h, |x|^2/h, 1], shape (..., n, d + 2)
+    right: Array  # [x, 1, |x|^2/h], shape (..., n, d + 2)
+    ones: Array  # [x, 1], shape (..., n, d + 1), in the dtype of the moments
 
-    Returns:
-        (left, right), both of shape (..., n, d + 2): [-2 x/h, |x|^2/h, 1] and [x, 1, |x|^2/h].
+
+def prepare(x: Array, centre: Array, bandwidth: float, xp: Any, *, wide: bool) -> Rows:
+    """Bring rows of shape (..., n, d) into these forms.
+
+    The centre, of shape (..., 1, d), is subtracted first: distances don't change, but what remains is small, and
+    rounding with it. It must be the same for both sets.
     """
     x = x - centre
     square = xp.sum(x * x, axis=-1, keepdims=True) * (1.0 / bandwidth)
     one = xp.ones_like(square)
-    return xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
+    left, right = xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
+    ones = right[..., :-1]
+    return Rows(left, right, xp.astype(ones, xp.float64) if wide else ones)
 
 
-def tile(
-    left: Array, right: Array, kernel: PairKernel, xp: Any, *, diagonal: bool = False, rows: Array | None = None
-) -> tuple[Array, ...]:
-    """One tile: the sum of phi and, given rows, what its pairs add to the gradient.
+def typical_slope(x: Rows, y: Rows, kernel: PairKernel, xp: Any) -> Array:
+    """The constant c: phi' at the mean of t over all pairs of x and y, of shape (..., 1, 1)."""
+    mean_left = xp.mean(x.left, axis=-2, keepdims=True)
+    mean_right = xp.mean(y.right, axis=-2, keepdims=True)
+    slope = kernel.slope(xp.matmul(mean_left, xp.matrix_transpose(mean_right)), xp)
+    return xp.astype(slope, x.ones.dtype)
+
+
+def tile(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool, shift: Array | None) -> tuple[Array, ...]:
+    """One tile: the sum of phi and, where a shift is given, what its pairs add to the gradient.
 
     Args:
-        left: p rows in the left form, shape (..., p, d + 2).
-        right: q rows in the right form, shape (..., q, d + 2).
+        x: p rows.
+        y: q rows.
         kernel: phi and h.
         xp: the array namespace.
         diagonal: both are the same rows, and a row is no pair with itself.
-        rows: the p rows in the right form, to ask for the gradient too.
+        shift: the constant c, of shape (..., 1, 1), to ask for the gradient too.
 
     Returns:
-        (total,) or (total, moment of left, moment of right). A moment has shape (..., p or q, d + 1): the sum over the
-        other rows of w y, and of w. `pair_gradient` turns sums of moments into a gradient. On the diagonal the moment
-        of left holds all there is.
+        (total,) or (total, moment of x, moment of y). A moment has shape (..., p or q, d + 1): the sum over the other
+        rows of (w - c) times the row, and of w - c. `pair_gradient` turns the sum of all moments of a row into its
+        gradient. On the diagonal the moment of x holds all there is.
     """
-    t = xp.matmul(left, xp.matrix_transpose(right))
+    t = xp.matmul(x.left, xp.matrix_transpose(y.right))
     zero = xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t))
     # Rounding makes the distance of close pairs negative. A NaN stays a NaN: `maximum` and not `where`.
     t = xp.maximum(t, zero)
-    value, slope = kernel.value(t, xp), None if rows is None else kernel.slope(t, xp)
-    if diagonal:
-        other = xp.eye(t.shape[-1], dtype=t.dtype, device=array_api_compat.device(t)) < 0.5
-        value, slope = (of_all if of_all is None else xp.where(other, of_all, zero) for of_all in (value, slope))
-    total = xp.sum(value, axis=(-2, -1))
-    if rows is None:
+    other = xp.eye(t.shape[-1], dtype=t.dtype, device=array_api_compat.device(t)) < 0.5 if diagonal else None
+    value = kernel.value(t, xp)
+    total = xp.sum(value if other is None else xp.where(other, value, zero), axis=(-2, -1))
+    if shift is None:
         return (total,)
-    of_left = xp.matmul(slope, right[..., :-1])
-    if diagonal:
-        return total, of_left
-    return total, of_left, xp.matmul(xp.matrix_transpose(slope), rows[..., :-1])
+    slope = xp.astype(kernel.slope(t, xp), y.ones.dtype) - shift
+    if other is not None:
+        return total, xp.matmul(xp.where(other, slope, xp.zeros_like(shift)), y.ones)
+    return total, xp.matmul(slope, y.ones), xp.matmul(xp.matrix_transpose(slope), x.ones)
 
 
-def pair_gradient(right: Array, moment: Array, bandwidth: float) -> Array:
-    """The gradient sum_j (2/h) w_ij (x_i - y_j), from rows in the right form and the sum of their moments."""
-    return (right[..., :-2] * moment[..., -1:] - moment[..., :-1]) * (2.0 / bandwidth)
+def pair_gradient(x: Rows, y: Rows, moment: Array, shift: Array, bandwidth: float, xp: Any) -> Array:
+    """The gradient sum_j (2/h) w_ij (x_i - y_j) from the sum of the moments of x, of shape (..., n, d + 1)."""
+    # What the constant part of w adds to the moments is a sum over all rows of y.
+    moment = moment + shift * xp.sum(y.ones, axis=-2, keepdims=True)
+    gradient = (x.ones[..., :-1] * moment[..., -1:] - moment[..., :-1]) * (2.0 / bandwidth)
+    return xp.astype(gradient, x.left.dtype)
 
 
 def default_tile_rows(x: Array, itemsize: int) -> int:
@@ -197,77 +222,61 @@ def default_tile_rows(x: Array, itemsize: int) -> int:
 
 
 def _sweep(
-    x: Array, y: Array | None, kernel: PairKernel, tile_rows: int | None, xp: Any, *, gradient: bool
+    x: Array, y: Array | None, kernel: PairKernel, tile_rows: int | None, xp: Any, *, gradient: bool, wide: bool
 ) -> tuple[Array, ...]:
-    n, d = check_batch(x, "x", min_rows=1)
+    shapes = [check_batch(x, "x", min_rows=1)]
+    if y is not None:
+        shapes.append(_check_second(x, y))
     check_tile_rows(tile_rows)
     xp = array_api_compat.array_namespace(x) if xp is None else xp
-    dtype = compute_dtype(x, "x")
-    m = n
-    if y is not None:
-        m = _check_second(x, y)
+    dtype, lead = compute_dtype(x, "x"), tuple(x.shape[:-2])
     # Leading axes become one, and the rows of many small batches share a tile.
-    lead = tuple(x.shape[:-2])
-    sets = [
-        xp.reshape(xp.astype(rows, getattr(xp, dtype)), (math.prod(lead), *rows.shape[-2:]))
-        for rows in (x, y)
-        if rows is not None
+    batches = math.prod(lead)
+    flat = [
+        xp.reshape(xp.astype(rows, getattr(xp, dtype)), (batches, *shape))
+        for rows, shape in zip((x, y), shapes, strict=False)
     ]
-    centre = xp.mean(sets[0], axis=-2, keepdims=True)
-    prepared = [prepare(rows, centre, kernel.bandwidth, xp) for rows in sets]
+    centre = xp.mean(flat[0], axis=-2, keepdims=True)
+    wide = wide and _has_float64(x, xp)
+    sets = [prepare(rows, centre, kernel.bandwidth, xp, wide=wide) for rows in flat]
     size = tile_rows or default_tile_rows(x, 8 if dtype == "float64" else 4)
-    step = max(1, size * size // (min(size, n) * min(size, m)))
+    step = max(1, size * size // math.prod(min(size, n) for n in (shapes[0][0], shapes[-1][0])))
     parts = []
-    for start in range(0, sets[0].shape[0], step):
-        some = [tuple(form[start : start + step, ...] for form in forms) for forms in prepared]
+    for start in range(0, max(batches, 1), step):  # once even for a leading axis of length 0
+        some = [Rows(*(form[start : start + step, ...] for form in rows)) for rows in sets]
         parts.append(_sweep_batches(some, kernel, size, xp, gradient=gradient))
-    if not parts:  # a leading axis of length 0
-        parts = [_sweep_batches(prepared, kernel, size, xp, gradient=gradient)]
     results = [part[0] if len(part) == 1 else xp.concat(list(part), axis=0) for part in zip(*parts, strict=True)]
-    shapes = [lead] + [(*lead, rows.shape[-2], d) for rows in sets]
-    return tuple(xp.reshape(result, shape) for result, shape in zip(results, shapes, strict=False))
+    return tuple(xp.reshape(result, (*lead, *shape)) for result, shape in zip(results, [(), *shapes], strict=False))
 
 
-def _sweep_batches(
-    prepared: list[tuple[Array, Array]], kernel: PairKernel, size: int, xp: Any, *, gradient: bool
-) -> tuple[Array, ...]:
-    """The sums, shape (b,), and gradients of b batches whose rows come in both forms."""
-    one_set = len(prepared) == 1
-    (left, right_of_x), (_, right) = prepared[0], prepared[-1]
-    rows, columns = _blocks(left.shape[-2], size), _blocks(right.shape[-2], size)
+def _sweep_batches(sets: list[Rows], kernel: PairKernel, size: int, xp: Any, *, gradient: bool) -> tuple[Array, ...]:
+    """The sums, shape (b,), and gradients of b batches of one set or two."""
+    one_set, x, y = len(sets) == 1, sets[0], sets[-1]
+    shift = typical_slope(x, y, kernel, xp) if gradient else None
+    row_blocks, column_blocks = _blocks(x, size), _blocks(y, size)
     totals = []
     # Moments are kept by block and added as new arrays, as not every library can update a slice.
-    of_rows: list[Array] = [None] * len(rows)
-    of_columns: list[Array] = of_rows if one_set else [None] * len(columns)
-    for i, block in enumerate(rows):
-        for j in range(i, len(columns)) if one_set else range(len(columns)):
+    of_rows: list[Array] = [None] * len(row_blocks)
+    of_columns: list[Array] = of_rows if one_set else [None] * len(column_blocks)
+    for i, rows in enumerate(row_blocks):
+        for j in range(i if one_set else 0, len(column_blocks)):
             diagonal = one_set and i == j
-            total, *moments = tile(
-                left[:, block, :],
-                right[:, columns[j], :],
-                kernel,
-                xp,
-                diagonal=diagonal,
-                rows=right_of_x[:, block, :] if gradient else None,
-            )
+            total, *moments = tile(rows, column_blocks[j], kernel, xp, diagonal=diagonal, shift=shift)
+            # Off the diagonal of one set a pair counts in both orders.
             totals.append(total * 2.0 if one_set and not diagonal else total)
             for moment, (place, k) in zip(moments, ((of_rows, i), (of_columns, j)), strict=False):
                 place[k] = moment if place[k] is None else place[k] + moment
     value = xp.sum(xp.stack(totals, axis=-1), axis=-1)
     if not gradient:
         return (value,)
-    moments = [xp.concat(of_rows, axis=-2)]
+    of_x = pair_gradient(x, y, xp.concat(of_rows, axis=-2), shift, kernel.bandwidth, xp)
     if one_set:
-        # Every pair counts in both orders.
-        return value, 2.0 * pair_gradient(right, moments[0], kernel.bandwidth)
-    moments.append(xp.concat(of_columns, axis=-2))
-    return value, *(
-        pair_gradient(form, moment, kernel.bandwidth) for form, moment in zip((right_of_x, right), moments, strict=True)
-    )
+        return value, of_x * 2.0
+    return value, of_x, pair_gradient(y, x, xp.concat(of_columns, axis=-2), shift, kernel.bandwidth, xp)
 
 
-def _check_second(x: Array, y: Array) -> int:
-    """Check the second set against the first; return its number of rows."""
+def _check_second(x: Array, y: Array) -> tuple[int, int]:
+    """Check the second set, also against the first; return its shape."""
     m, d = check_batch(y, "y", min_rows=1)
     if y.shape[:-2] != x.shape[:-2] or d != x.shape[-1]:
         raise ValueError(
@@ -275,8 +284,14 @@ def _check_second(x: Array, y: Array) -> int:
         )
     if compute_dtype(y, "y") != compute_dtype(x, "x"):
         raise TypeError(f"y must have the dtype of x, got {y.dtype} beside {x.dtype}; convert one of them")
-    return m
+    return m, d
 
 
-def _blocks(length: int, size: int) -> list[slice]:
-    return [slice(start, min(start + size, length)) for start in range(0, length, size)]
+def _has_float64(x: Array, xp: Any) -> bool:
+    if not hasattr(xp, "__array_namespace_info__"):
+        return False
+    return "float64" in xp.__array_namespace_info__().dtypes(device=array_api_compat.device(x), kind="real floating")
+
+
+def _blocks(rows: Rows, size: int) -> list[Rows]:
+    return [Rows(*(form[:, start : start + size, :] for form in rows)) for start in range(0, rows.left.shape[-2], size)]

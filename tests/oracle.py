@@ -1,0 +1,60 @@
+"""What the engine is measured against: direct sums over pairs, in float64 and in mpmath."""
+
+from __future__ import annotations
+
+import mpmath
+import numpy as np
+
+
+def loss_and_grad(z, mu, scale):
+    """The loss and the gradient in float64 from the n x n x d array of differences: no cancellation anywhere."""
+    z = np.asarray(z, dtype=np.float64)
+    n = z.shape[0]
+    difference = z[:, None, :] - z[None, :, :]
+    t = np.sum(difference**2, axis=-1) / scale
+    loss = np.sum(z**2) / n - mu * scale * np.sum(np.log1p(t)) / (n * (n - 1))
+    pull = np.sum(difference / (1 + t)[:, :, None], axis=1)
+    return loss, 2 / n * z - 4 * mu / (n * (n - 1)) * pull
+
+
+def loss_and_grad_mp(z, mu, scale, digits=40):
+    """The same in mpmath, as exact Python objects of that many digits."""
+    with mpmath.workdps(digits):
+        z = [[mpmath.mpf(float(value)) for value in row] for row in z]
+        mu, scale, n, d = mpmath.mpf(mu), mpmath.mpf(scale), len(z), len(z[0])
+        loss = mpmath.fsum(value**2 for row in z for value in row) / n
+        grad = [[2 * value / n for value in row] for row in z]
+        for i in range(n):
+            for j in range(n):
+                t = mpmath.fsum((a - b) ** 2 for a, b in zip(z[i], z[j], strict=True)) / scale
+                loss -= mu * scale * mpmath.log1p(t) / (n * (n - 1))
+                for k in range(d):
+                    grad[i][k] -= 4 * mu / (n * (n - 1)) * (z[i][k] - z[j][k]) / (1 + t)
+        return loss, grad
+
+
+def kernel_sum(x, y, value, slope, bandwidth):
+    """The sum over all i and j of value(D_ij / bandwidth) and its gradients, in float64."""
+    difference = np.asarray(x, np.float64)[:, None, :] - np.asarray(y, np.float64)[None, :, :]
+    t = np.sum(difference**2, axis=-1) / bandwidth
+    pull = 2 / bandwidth * slope(t)[:, :, None] * difference
+    return np.sum(value(t)), np.sum(pull, axis=1), -np.sum(pull, axis=0)
+
+
+def hard_cases(n=200, d=16, seed=0):
+    """The batches of the accuracy contract, by name."""
+    rng = np.random.default_rng(seed)
+    z = rng.standard_normal((n, d))
+    cases = {f"scale {scale:g}": z * scale for scale in (1e-3, 1e-2, 0.1, 1.0, 10.0, 100.0, 1e3)}
+    cases["offset 1000"] = z + 1000.0
+    cases["offset 1000, small"] = 1e-3 * (z + 1000.0)
+    cases["offset in one coordinate"] = z + 1000.0 * np.eye(d)[0]
+    cases["duplicates"] = np.repeat(z[: n // 4], 4, axis=0)
+    cases["all equal"] = np.tile(z[:1], (n, 1))
+    cases["all equal, far"] = np.tile(z[:1] + 1000.0, (n, 1))
+    cases["all zero"] = np.zeros((n, d))
+    cases["outlier"] = np.where(np.arange(n)[:, None] == 0, z + 1e4 * np.eye(d)[0], z)
+    cases["outlier in every coordinate"] = np.where(np.arange(n)[:, None] == 0, z + 1e4, z)
+    cases["on the sphere"] = z / np.linalg.norm(z, axis=1, keepdims=True) * np.sqrt(d)
+    cases["two rows"] = z[:2]
+    return cases
