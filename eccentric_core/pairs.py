@@ -242,9 +242,9 @@ def _sweep(
     size = tile_rows or default_tile_rows(x, 8 if dtype == "float64" else 4)
     step = max(1, size * size // math.prod(min(size, n) for n in (shapes[0][0], shapes[-1][0])))
     parts = []
-    for start in range(0, max(batches, 1), step):  # once even for a leading axis of length 0
-        some = [Rows(*(form[start : start + step, ...] for form in rows)) for rows in sets]
-        parts.append(_sweep_batches(some, kernel, size, xp, gradient=gradient))
+    for some in _slices(batches, step):
+        chunk = [Rows(*(form[some, ...] for form in rows)) for rows in sets]
+        parts.append(_sweep_batches(chunk, kernel, size, xp, gradient=gradient))
     results = [part[0] if len(part) == 1 else xp.concat(list(part), axis=0) for part in zip(*parts, strict=True)]
     return tuple(xp.reshape(result, (*lead, *shape)) for result, shape in zip(results, [(), *shapes], strict=False))
 
@@ -294,4 +294,9 @@ def _has_float64(x: Array, xp: Any) -> bool:
 
 
 def _blocks(rows: Rows, size: int) -> list[Rows]:
-    return [Rows(*(form[:, start : start + size, :] for form in rows)) for start in range(0, rows.left.shape[-2], size)]
+    return [Rows(*(form[:, some, :] for form in rows)) for some in _slices(rows.left.shape[-2], size)]
+
+
+def _slices(length: int, size: int) -> list[slice]:
+    """Slices of at most size elements; an empty one where there is nothing."""
+    return [slice(start, min(start + size, length)) for start in range(0, max(length, 1), size)]

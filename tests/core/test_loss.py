@@ -1,0 +1,277 @@
+"""The loss and its gradient: the accuracy contract, the conformance of array libraries, the invariants, bad input."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+import oracle
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eccentric_core import (
+    eccentric_loss,
+    eccentric_loss_and_grad,
+    kernel_scale,
+    pair_kernel,
+    repulsive_force,
+)
+
+HARD_CASES = oracle.hard_cases()
+
+
+def errors(z, mu, **options):
+    """The errors of loss and gradient in the norms of the contract, against float64 sums over pairs."""
+    loss, grad = eccentric_loss_and_grad(z, mu, **options)
+    true_loss, true_grad = oracle.loss_and_grad(z, mu, float(kernel_scale(z.shape[1], mu)))
+    size = max(abs(true_loss), float(np.mean(np.sum(np.asarray(z, np.float64) ** 2, axis=1))))
+    difference = np.linalg.norm(np.asarray(grad, np.float64) - true_grad)
+    return (
+        abs(float(loss) - true_loss) / size if size else abs(float(loss)),
+        difference / np.linalg.norm(true_grad) if np.any(true_grad) else difference,
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("mu", [0.6, 1.0, 2.5, 4.5, 16.5])
+@pytest.mark.parametrize("name", HARD_CASES)
+def test_accuracy_contract(name, mu, dtype, tolerance):
+    z = HARD_CASES[name].astype(dtype)
+    loss_error, grad_error = errors(z, mu, tile_rows=64)
+    assert loss_error <= tolerance[dtype]
+    assert grad_error <= tolerance[dtype]
+
+
+@pytest.mark.parametrize("mu", [1.0, 16.5, 64.5])
+@pytest.mark.parametrize("copies", [2, 4, 25, 100])
+@pytest.mark.parametrize("dim", [4, 64])
+def test_many_duplicates_in_float32(dim, copies, mu, rng, tolerance):
+    z = np.repeat(rng.standard_normal((200 // copies, dim)), copies, axis=0).astype(np.float32)
+    assert max(errors(z, mu)) <= tolerance["float32"]
+
+
+@pytest.mark.parametrize("mu", [0.6, 1.0, 8.5])
+def test_two_tight_clusters_far_apart_in_float32(mu, rng):
+    z = 0.1 * rng.standard_normal((200, 8)) + 10.0 * (np.arange(200) % 2)[:, None]
+    loss_error, grad_error = errors(z.astype(np.float32), mu)
+    # The bound that the contract gives this case: eps max|z - mean|^2 / M is not small within a cluster.
+    assert loss_error <= 5e-5
+    assert grad_error <= 5e-5
+
+
+@pytest.mark.parametrize("mu", [0.6, 1.0, 3.5])
+def test_float64_against_40_digits(mu, rng, tolerance):
+    z = rng.standard_normal((6, 3))
+    scale = float(kernel_scale(3, mu))
+    loss, grad = eccentric_loss_and_grad(z, mu)
+    true_loss, true_grad = oracle.loss_and_grad_mp(z, mu, scale)
+    assert abs(loss - true_loss) <= tolerance["float64"] * abs(true_loss)
+    np.testing.assert_allclose(grad, np.array(true_grad, dtype=np.float64), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("tile_rows", [None, 7, 1000])
+@pytest.mark.parametrize("scale", ["paper", "exact", 3.0])
+def test_every_library(library, scale, tile_rows, dtype, rng, tolerance):
+    values = rng.standard_normal((50, 5)).astype(dtype)
+    z = library.array(values, dtype)
+    loss, grad = eccentric_loss_and_grad(z, 1.5, scale=scale, tile_rows=tile_rows)
+    number = scale if isinstance(scale, float) else float(kernel_scale(5, 1.5, method=scale))
+    true_loss, true_grad = oracle.loss_and_grad(values, 1.5, number)
+    assert type(grad) is type(z)
+    assert loss.shape == ()
+    assert loss.dtype == z.dtype
+    assert grad.dtype == z.dtype
+    assert grad.shape == z.shape
+    assert float(loss) == pytest.approx(true_loss, rel=tolerance[dtype])
+    error = np.linalg.norm(library.numpy(grad) - true_grad) / np.linalg.norm(true_grad)
+    assert error <= tolerance[dtype]
+    assert float(eccentric_loss(z, 1.5, scale=scale, tile_rows=tile_rows)) == float(loss)
+
+
+@pytest.mark.parametrize("lead", [(3,), (2, 3), (1, 1), (0,), (40,)])
+def test_leading_axes_are_batches(library, lead, rng):
+    values = rng.standard_normal((*lead, 20, 4))
+    # With tiles of 25 rows a chunk holds one batch of 20 rows, so that chunking is at work too.
+    loss, grad = eccentric_loss_and_grad(library.array(values), tile_rows=25)
+    assert tuple(loss.shape) == lead
+    assert tuple(grad.shape) == values.shape
+    for index in itertools.product(*map(range, lead)):
+        one_loss, one_grad = eccentric_loss_and_grad(values[index])
+        assert library.numpy(loss)[index] == pytest.approx(one_loss, rel=1e-13)
+        np.testing.assert_allclose(library.numpy(grad)[index], one_grad, rtol=0, atol=1e-14)
+
+
+def test_half_precision_is_computed_in_float32(rng):
+    z = rng.standard_normal((40, 6)).astype(np.float16)
+    loss, grad = eccentric_loss_and_grad(z)
+    loss32, grad32 = eccentric_loss_and_grad(z.astype(np.float32))
+    assert (loss.dtype, grad.dtype) == (np.float32, np.float16)
+    assert loss == loss32
+    np.testing.assert_array_equal(grad, grad32.astype(np.float16))
+
+
+def test_gradient_is_the_derivative(rng):
+    """The remainder of Taylor's first-order formula falls with the square of the step."""
+    z, direction = rng.standard_normal((2, 30, 5))
+    loss, grad = eccentric_loss_and_grad(z, 2.0)
+    steps = np.array([1e-1, 1e-2, 1e-3])
+    remainder = [abs(eccentric_loss(z + h * direction, 2.0) - loss - h * np.sum(grad * direction)) for h in steps]
+    slopes = np.diff(np.log(remainder)) / np.diff(np.log(steps))
+    np.testing.assert_allclose(slopes, 2.0, atol=0.1)
+
+
+def test_loss_is_the_mean_of_the_kernel_over_pairs(library, rng):
+    values = rng.standard_normal((12, 4))
+    z = library.array(values)
+    kernel = library.numpy(pair_kernel(z[:, None, :], z[None, :, :], 1.5))
+    off_diagonal = kernel[~np.eye(12, dtype=bool)]
+    assert float(eccentric_loss(z, 1.5)) == pytest.approx(np.mean(off_diagonal), rel=1e-13)
+
+
+def test_force_is_the_derivative_of_the_kernel(rng):
+    """The repulsive part of dK/dx, as in section 2: 2 mu (x - y)/(1 + |x - y|^2/M), and -x is the rest."""
+    mu, dim = 2.0, 6
+    x, y = rng.standard_normal((2, dim))
+    h = 1e-6
+    slope = [(pair_kernel(x + h * e, y, mu) - pair_kernel(x - h * e, y, mu)) / (2 * h) for e in np.eye(dim)]
+    distance = np.linalg.norm(x - y)
+    force = float(repulsive_force(distance, dim, mu))
+    np.testing.assert_allclose(slope, x - force * (x - y) / distance, atol=1e-8)
+
+
+def test_force_has_its_maximum_at_the_root_of_m():
+    root = float(np.sqrt(kernel_scale(64, 1.0)))
+    r = np.linspace(0, 50, 100_001)
+    force = repulsive_force(r, 64, 1.0)
+    assert r[np.argmax(force)] == pytest.approx(root, abs=1e-3)
+    assert np.max(force) == pytest.approx(root, rel=1e-8)  # mu sqrt(M), with mu = 1
+    assert repulsive_force(1e250, 64) == pytest.approx(2 * kernel_scale(64) / 1e250, rel=1e-14)
+
+
+# The invariants.
+
+batches = st.tuples(st.integers(2, 40), st.integers(2, 9), st.integers(0, 2**32 - 1), st.floats(0.01, 100))
+
+
+def make(batch):
+    n, d, seed, size = batch
+    rng = np.random.default_rng(seed)
+    return size * rng.standard_normal((n, d)), rng
+
+
+@settings(deadline=None, max_examples=50)
+@given(batches, st.floats(0.55, 20), st.integers(1, 50))
+def test_any_tile_gives_the_same(batch, mu, tile_rows):
+    z, _ = make(batch)
+    loss, grad = eccentric_loss_and_grad(z, mu)
+    other_loss, other_grad = eccentric_loss_and_grad(z, mu, tile_rows=tile_rows)
+    size = max(abs(loss), np.mean(np.sum(z**2, axis=1)))
+    assert abs(other_loss - loss) <= 1e-13 * size
+    assert np.linalg.norm(other_grad - grad) <= 1e-12 * np.linalg.norm(z)
+
+
+@settings(deadline=None, max_examples=50)
+@given(batches, st.floats(0.55, 20))
+def test_permutation_and_rotation(batch, mu):
+    z, rng = make(batch)
+    order = rng.permutation(z.shape[0])
+    rotation = np.linalg.qr(rng.standard_normal((z.shape[1], z.shape[1])))[0]
+    loss, grad = eccentric_loss_and_grad(z, mu)
+    moved_loss, moved_grad = eccentric_loss_and_grad(z[order] @ rotation, mu)
+    size = max(abs(loss), np.mean(np.sum(z**2, axis=1)))
+    assert abs(moved_loss - loss) <= 1e-12 * size
+    assert np.linalg.norm(moved_grad - grad[order] @ rotation) <= 1e-12 * np.linalg.norm(z)
+
+
+@settings(deadline=None, max_examples=50)
+@given(batches, st.floats(0.55, 20), st.floats(-50, 50))
+def test_repulsion_ignores_a_translation(batch, mu, shift):
+    """Moving the batch changes the attraction alone."""
+    z, _ = make(batch)
+    loss, grad = eccentric_loss_and_grad(z, mu)
+    moved_loss, moved_grad = eccentric_loss_and_grad(z + shift, mu)
+    attraction = np.mean(np.sum((z + shift) ** 2, axis=1)) - np.mean(np.sum(z**2, axis=1))
+    size = max(abs(loss), np.mean(np.sum(z**2, axis=1)), np.mean(np.sum((z + shift) ** 2, axis=1)))
+    assert abs(moved_loss - loss - attraction) <= 1e-11 * size
+    assert np.linalg.norm(moved_grad - grad - 2 * shift / len(z)) <= 1e-11 * np.linalg.norm(np.abs(z) + abs(shift))
+
+
+@settings(deadline=None, max_examples=50)
+@given(batches, st.floats(0.55, 20))
+def test_a_number_as_scale_is_m(batch, mu):
+    z, _ = make(batch)
+    assert eccentric_loss(z, mu, scale=float(kernel_scale(z.shape[1], mu))) == eccentric_loss(z, mu)
+
+
+def test_one_dimension_with_a_number_as_scale():
+    z = np.array([[0.0], [1.0]])
+    assert float(eccentric_loss(z, 1.0, scale=1.0)) == pytest.approx(0.5 - math.log(2))
+
+
+# NaN and infinity are never hidden.
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("tile_rows", [None, 8])
+@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
+@pytest.mark.parametrize("row", [0, 17])
+def test_nan_and_infinity_reach_the_loss(bad, row, tile_rows, rng):
+    z = rng.standard_normal((30, 4))
+    z[row, 2] = bad
+    loss, grad = eccentric_loss_and_grad(z, tile_rows=tile_rows)
+    assert not np.isfinite(loss)
+    assert not np.isfinite(eccentric_loss(z, tile_rows=tile_rows))
+    assert not np.all(np.isfinite(grad[row]))
+
+
+# Bad input: the argument, what was expected, what came.
+
+GOOD = np.zeros((4, 3))
+
+
+@pytest.mark.parametrize("function", [eccentric_loss, eccentric_loss_and_grad])
+@pytest.mark.parametrize(
+    ("z", "options", "error", "words"),
+    [
+        (GOOD, {"mu": 0.5}, ValueError, ["mu", "1/2", "0.5"]),
+        (GOOD, {"mu": math.nan}, ValueError, ["mu", "finite", "nan"]),
+        (GOOD, {"mu": math.inf}, ValueError, ["mu", "finite", "inf"]),
+        (GOOD, {"mu": "1"}, TypeError, ["mu", "real number", "'1'"]),
+        (GOOD, {"mu": [1.0, 2.0]}, TypeError, ["mu", "single", "(2,)"]),
+        (GOOD, {"scale": "papre"}, ValueError, ["scale", '"paper"', "papre"]),
+        (GOOD, {"scale": -1.0}, ValueError, ["scale", "positive", "-1.0"]),
+        (GOOD, {"scale": 0}, ValueError, ["scale", "positive", "0"]),
+        (GOOD, {"scale": math.nan}, ValueError, ["scale", "positive", "nan"]),
+        (GOOD, {"scale": None}, ValueError, ["scale", "positive", "None"]),
+        (GOOD, {"scale": True}, ValueError, ["scale", "positive", "True"]),
+        (GOOD, {"scale": [1.0, 2.0]}, TypeError, ["scale", "single"]),
+        (GOOD, {"tile_rows": 0}, ValueError, ["tile_rows", "positive", "0"]),
+        (GOOD[:, :1], {}, ValueError, ["z", "2 latent dimensions", "(4, 1)"]),
+        (GOOD[:1], {}, ValueError, ["z", "2 rows", "n=1"]),
+        (GOOD[:0], {}, ValueError, ["z", "2 rows", "n=0"]),
+        (GOOD[:, :0], {"scale": 1.0}, ValueError, ["z", "1 latent dimension", "(4, 0)"]),
+        (GOOD[0], {}, ValueError, ["z", "two axes", "(3,)"]),
+        (GOOD.astype(np.int64), {}, TypeError, ["z", "floating", "int64", "convert"]),
+        (GOOD.astype(np.complex128), {}, TypeError, ["z", "floating", "complex128"]),
+        (GOOD.astype(bool), {}, TypeError, ["z", "floating", "bool"]),
+        (GOOD.tolist(), {}, TypeError, ["z", "array", "list"]),
+        (None, {}, TypeError, ["z", "array", "NoneType"]),
+    ],
+)
+def test_bad_input(function, z, options, error, words):
+    with pytest.raises(error) as caught:
+        function(z, **options)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_bad_input_of_the_kernel():
+    with pytest.raises(TypeError, match="x must be an array"):
+        pair_kernel([1.0, 2.0], GOOD[0])
+    with pytest.raises(ValueError, match=r"same dimension and dtype.*\(3,\).*\(2,\)"):
+        pair_kernel(GOOD[0], GOOD[0, :2])
+    with pytest.raises(ValueError, match=r"distance must not be negative, got -1"):
+        repulsive_force(-1.0, 4)
