@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,6 +14,9 @@ if TYPE_CHECKING:
 # Arrays of any library that the array API standard covers; the standard has no static type yet.
 Array: TypeAlias = Any
 Scale: TypeAlias = Literal["paper", "exact"] | float
+
+# Small multiples of mu must not overflow.
+_LARGEST_MU = 1e300
 
 _COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
 
@@ -100,11 +102,11 @@ def check_tile_rows(tile_rows: int | None) -> None:
 def mu_array(mu: object) -> Floats:
     """Convert mu to float64: finite and above 1/2."""
     values = _real_array(mu, "mu")
-    # Written so that NaN fails too. 2 mu must be finite, as every formula starts from it.
-    if not np.all((values > 0.5) & (values <= np.finfo(np.float64).max / 2)):
+    good = (values > 0.5) & (values <= _LARGEST_MU)
+    if not np.all(good):
         raise ValueError(
-            f"mu must be finite and greater than 1/2 (at 1/2 and below the latents collapse to the origin), "
-            f"got {_worst(values, values > 0.5)}; the paper uses mu from 1 to d + 1/2"
+            f"mu must be finite and greater than 1/2 (at 1/2 and below the latents collapse to the origin) "
+            f"and at most {_LARGEST_MU:g}, got {_worst(values, good)}; the paper uses mu from 1 to d + 1/2"
         )
     return values
 
@@ -155,5 +157,5 @@ def _worst(values: ArrayLike, good: ArrayLike) -> str:
     array = np.atleast_1d(np.asarray(values))
     bad = array[~np.atleast_1d(np.asarray(good))]
     value = float(bad.flat[0]) if bad.size else float(array.flat[0])
-    text = repr(int(value)) if math.isfinite(value) and value == int(value) else repr(value)
+    text = repr(int(value)) if abs(value) < 1e15 and value == int(value) else repr(value)
     return text if array.size == 1 else f"{text} among {array.size} values"

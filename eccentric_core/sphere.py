@@ -80,6 +80,8 @@ def solve_theorem1(dim: Floats, excess: Floats) -> Floats:
     shape = np.broadcast_shapes(dim.shape, excess.shape)
     dims, group = np.unique(dim, return_inverse=True)
     flat_excess = np.broadcast_to(excess, shape).ravel()
+    if flat_excess.size == 0:
+        return np.empty(shape)
     many = flat_excess.size >= _MANY * dims.size
     if dims.size == 1:
         return (_solve_by_polynomial if many else _solve_by_newton)(dims, flat_excess).reshape(shape)
