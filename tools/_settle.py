@@ -1,0 +1,94 @@
+"""The loss itself at work: real data driven to a minimum, beside what the theory says of a batch of that size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from _command import Claim
+from rich.table import Table
+from scipy.optimize import minimize
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+
+from eccentric_core import eccentric_loss_and_grad, loss_floor, sphere_is_minimizer, stationary_radius
+
+MOST_ROWS = 1797  # of scikit-learn's digits
+MOST_DIMS = 60  # that they fill: some pixels are never touched
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What the loss does to real data in one dimension."""
+
+    dim: int
+    rows: int
+    mean_radius: float
+    radius: float
+    spread: float  # standard deviation of the radii over their mean
+    loss: float
+    floor: float
+    is_minimum: bool
+
+
+def settle(dim: int, mu: float, scale: str, count: int) -> Settled:
+    """Minimise the loss by L-BFGS from real data: handwritten digits in their first principal components."""
+    images = load_digits().data[:count]
+    start = PCA(dim, svd_solver="full").fit_transform(images)
+
+    def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
+        loss, grad = eccentric_loss_and_grad(flat.reshape(start.shape), mu, scale=scale)
+        return float(loss), grad.ravel()
+
+    result = minimize(
+        function, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-13, "maxcor": 20}
+    )
+    radii = np.linalg.norm(result.x.reshape(start.shape), axis=1)
+    return Settled(
+        dim,
+        count,
+        float(np.mean(radii)),
+        float(stationary_radius(dim, mu, scale=scale, batch_size=count)),
+        float(np.std(radii) / np.mean(radii)),
+        float(result.fun),
+        float(loss_floor(dim, mu, scale=scale, batch_size=count)),
+        bool(sphere_is_minimizer(dim, mu * count / (count - 1))),
+    )
+
+
+def judge_settled(rows: list[Settled]) -> list[Claim]:
+    """Below its floor no batch may score; on the sphere a batch must settle where that is the minimum."""
+    tolerance = 1e-10
+    below = min((row.loss - row.floor) / abs(row.floor) for row in rows)
+    claims = [Claim("no batch scores below its floor", below >= -tolerance, f"at least {below:.1e} above, relatively")]
+    spheres = [row for row in rows if row.is_minimum]
+    if spheres:
+        far = max(abs(row.mean_radius / row.radius - 1) for row in spheres)
+        gap = max((row.loss - row.floor) / abs(row.floor) for row in spheres)
+        claims.append(Claim("the mean radius is within 1 % of rho", far <= 0.01, f"at most {100 * far:.3f} % off"))
+        claims.append(Claim("the loss is within 1 % of its floor", gap <= 0.01, f"at most {100 * gap:.3f} % above"))
+    return claims
+
+
+def settled_table(rows: list[Settled], mu: float, scale: str) -> Table:
+    """The rows as a table."""
+    stars = not all(row.is_minimum for row in rows)
+    table = Table(
+        title=f"The loss minimised by L-BFGS from {rows[0].rows} real digits, mu = {mu:g}, {scale} scale",
+        title_justify="left",
+        caption="* mu is above the critical mu of d: the sphere is not the minimum." if stars else None,
+        caption_justify="left",
+    )
+    for heading in ("d", "mean radius", "rho (this batch)", "sqrt(d)", "spread", "loss reached", "floor (this batch)"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            f"{row.dim}" if row.is_minimum else f"{row.dim} *",
+            f"{row.mean_radius:.6f}",
+            f"{row.radius:.6f}",
+            f"{np.sqrt(row.dim):.6f}",
+            f"{100 * row.spread:.2f} %",
+            f"{row.loss:.6f}",
+            f"{row.floor:.6f}",
+        )
+    return table
