@@ -24,7 +24,7 @@ _COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32"
 def dtype_name(array: Array) -> str:
     """The bare name of an array's dtype ("float32"), whatever library the array is from."""
     dtype = array.dtype
-    return str(getattr(dtype, "name", str(dtype).rpartition(".")[2]))
+    return str(dtype.name if hasattr(dtype, "name") else dtype).rpartition(".")[2]
 
 
 def compute_dtype(array: Array, name: str) -> str:

@@ -59,7 +59,7 @@ def eccentric_loss(
     """
     n, kernel = _kernel_for(z, mu, scale)
     xp = array_api_compat.array_namespace(z) if xp is None else xp
-    z = xp.astype(z, getattr(xp, compute_dtype(z, "z")))
+    z = xp.astype(z, getattr(xp, compute_dtype(z, "z")), copy=False)
     repulsion = pair_sum(z, kernel=kernel, tile_rows=tile_rows, xp=xp)
     return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp)
 
@@ -84,11 +84,11 @@ def eccentric_loss_and_grad(
     """
     n, kernel = _kernel_for(z, mu, scale)
     xp = array_api_compat.array_namespace(z) if xp is None else xp
-    dtype, z = z.dtype, xp.astype(z, getattr(xp, compute_dtype(z, "z")))
+    dtype, z = z.dtype, xp.astype(z, getattr(xp, compute_dtype(z, "z")), copy=False)
     wide = float(mu) > _WIDE_ABOVE
     repulsion, repulsion_grad = pair_sum_and_grad(z, kernel=kernel, tile_rows=tile_rows, xp=xp, wide=wide)
     grad = z * (2.0 / n) - repulsion_grad * (float(mu) * kernel.bandwidth / (n * (n - 1.0)))
-    return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp), xp.astype(grad, dtype)
+    return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp), xp.astype(grad, dtype, copy=False)
 
 
 def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", xp: Any = None) -> Array:
@@ -124,7 +124,7 @@ def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", 
     xp = array_api_compat.array_namespace(x) if xp is None else xp
     bandwidth = _bandwidth(x.shape[-1], mu, scale)
     dtype = getattr(xp, compute_dtype(x, "x"))
-    x, y = xp.astype(x, dtype), xp.astype(y, dtype)
+    x, y = xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False)
     squares = xp.sum(x * x, axis=-1) + xp.sum(y * y, axis=-1)
     difference = x - y
     distance = xp.sum(difference * difference, axis=-1)

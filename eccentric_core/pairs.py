@@ -164,7 +164,7 @@ def prepare(x: Array, centre: Array, bandwidth: float, xp: Any, *, wide: bool) -
     one = xp.ones_like(square)
     left, right = xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
     ones = right[..., :-1]
-    return Rows(left, right, xp.astype(ones, xp.float64) if wide else ones)
+    return Rows(left, right, xp.astype(ones, xp.float64, copy=False) if wide else ones)
 
 
 def typical_slope(x: Rows, y: Rows, kernel: PairKernel, xp: Any) -> Array:
@@ -172,7 +172,7 @@ def typical_slope(x: Rows, y: Rows, kernel: PairKernel, xp: Any) -> Array:
     mean_left = xp.mean(x.left, axis=-2, keepdims=True)
     mean_right = xp.mean(y.right, axis=-2, keepdims=True)
     slope = kernel.slope(xp.matmul(mean_left, xp.matrix_transpose(mean_right)), xp)
-    return xp.astype(slope, x.ones.dtype)
+    return xp.astype(slope, x.ones.dtype, copy=False)
 
 
 def tile(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool, shift: Array | None) -> tuple[Array, ...]:
@@ -200,18 +200,18 @@ def tile(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool, shift
     total = xp.sum(value if other is None else xp.where(other, value, zero), axis=(-2, -1))
     if shift is None:
         return (total,)
-    slope = xp.astype(kernel.slope(t, xp), y.ones.dtype) - shift
+    slope = xp.astype(kernel.slope(t, xp), y.ones.dtype, copy=False) - shift
     if other is not None:
         return total, xp.matmul(xp.where(other, slope, xp.zeros_like(shift)), y.ones)
     return total, xp.matmul(slope, y.ones), xp.matmul(xp.matrix_transpose(slope), x.ones)
 
 
-def pair_gradient(x: Rows, y: Rows, moment: Array, shift: Array, bandwidth: float, xp: Any) -> Array:
-    """The gradient sum_j (2/h) w_ij (x_i - y_j) from the sum of the moments of x, of shape (..., n, d + 1)."""
+def pair_gradient(x: Rows, y: Rows, moment: Array, shift: Array, factor: float, xp: Any) -> Array:
+    """The gradient factor * sum_j w_ij (x_i - y_j) from the sum of the moments of x, of shape (..., n, d + 1)."""
     # What the constant part of w adds to the moments is a sum over all rows of y.
-    moment = moment + shift * xp.sum(y.ones, axis=-2, keepdims=True)
-    gradient = (x.ones[..., :-1] * moment[..., -1:] - moment[..., :-1]) * (2.0 / bandwidth)
-    return xp.astype(gradient, x.left.dtype)
+    moment = (moment + shift * xp.sum(y.ones, axis=-2, keepdims=True)) * factor
+    gradient = x.ones[..., :-1] * moment[..., -1:] - moment[..., :-1]
+    return xp.astype(gradient, x.left.dtype, copy=False)
 
 
 def default_tile_rows(x: Array, itemsize: int) -> int:
@@ -233,7 +233,7 @@ def _sweep(
     # Leading axes become one, and the rows of many small batches share a tile.
     batches = math.prod(lead)
     flat = [
-        xp.reshape(xp.astype(rows, getattr(xp, dtype)), (batches, *shape))
+        xp.reshape(xp.astype(rows, getattr(xp, dtype), copy=False), (batches, *shape))
         for rows, shape in zip((x, y), shapes, strict=False)
     ]
     centre = xp.mean(flat[0], axis=-2, keepdims=True)
@@ -245,7 +245,7 @@ def _sweep(
     for some in _slices(batches, step):
         chunk = [Rows(*(form[some, ...] for form in rows)) for rows in sets]
         parts.append(_sweep_batches(chunk, kernel, size, xp, gradient=gradient))
-    results = [part[0] if len(part) == 1 else xp.concat(list(part), axis=0) for part in zip(*parts, strict=True)]
+    results = [_joined(list(part), xp, axis=0) for part in zip(*parts, strict=True)]
     return tuple(xp.reshape(result, (*lead, *shape)) for result, shape in zip(results, [(), *shapes], strict=False))
 
 
@@ -269,10 +269,12 @@ def _sweep_batches(sets: list[Rows], kernel: PairKernel, size: int, xp: Any, *, 
     value = xp.sum(xp.stack(totals, axis=-1), axis=-1)
     if not gradient:
         return (value,)
-    of_x = pair_gradient(x, y, xp.concat(of_rows, axis=-2), shift, kernel.bandwidth, xp)
+    # Of one set a row is at either end of its pairs.
+    factor = (4.0 if one_set else 2.0) / kernel.bandwidth
+    of_x = pair_gradient(x, y, _joined(of_rows, xp), shift, factor, xp)
     if one_set:
-        return value, of_x * 2.0
-    return value, of_x, pair_gradient(y, x, xp.concat(of_columns, axis=-2), shift, kernel.bandwidth, xp)
+        return value, of_x
+    return value, of_x, pair_gradient(y, x, _joined(of_columns, xp), shift, factor, xp)
 
 
 def _check_second(x: Array, y: Array) -> tuple[int, int]:
@@ -291,6 +293,10 @@ def _has_float64(x: Array, xp: Any) -> bool:
     if not hasattr(xp, "__array_namespace_info__"):
         return False
     return "float64" in xp.__array_namespace_info__().dtypes(device=array_api_compat.device(x), kind="real floating")
+
+
+def _joined(parts: list[Array], xp: Any, axis: int = -2) -> Array:
+    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
 
 
 def _blocks(rows: Rows, size: int) -> list[Rows]:
