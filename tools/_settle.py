@@ -31,28 +31,31 @@ class Settled:
     is_minimum: bool
 
 
-def settle(dim: int, mu: float, scale: str, count: int) -> Settled:
-    """Minimise the loss by L-BFGS from real data: handwritten digits in their first principal components."""
-    images = load_digits().data[:count]
-    start = PCA(dim, svd_solver="full").fit_transform(images)
+def minimise(start: np.ndarray, mu: float, scale: str) -> tuple[np.ndarray, float]:
+    """The points and the loss where scipy's L-BFGS ends, from a start of shape (n, d)."""
 
     def function(flat: np.ndarray) -> tuple[float, np.ndarray]:
         loss, grad = eccentric_loss_and_grad(flat.reshape(start.shape), mu, scale=scale)
         return float(loss), grad.ravel()
 
-    result = minimize(
-        function, start.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 2000, "ftol": 1e-13, "maxcor": 20}
-    )
-    radii = np.linalg.norm(result.x.reshape(start.shape), axis=1)
+    limits = {"maxiter": 2000, "ftol": 1e-13, "maxcor": 20}
+    result = minimize(function, start.ravel(), jac=True, method="L-BFGS-B", options=limits)
+    return result.x.reshape(start.shape), float(result.fun)
+
+
+def settle(dim: int, mu: float, scale: str, count: int) -> Settled:
+    """Minimise the loss from handwritten digits in their first principal components."""
+    points, loss = minimise(PCA(dim, svd_solver="full").fit_transform(load_digits().data[:count]), mu, scale)
+    radii = np.linalg.norm(points, axis=1)
     return Settled(
-        dim,
-        count,
-        float(np.mean(radii)),
-        float(stationary_radius(dim, mu, scale=scale, batch_size=count)),
-        float(np.std(radii) / np.mean(radii)),
-        float(result.fun),
-        float(loss_floor(dim, mu, scale=scale, batch_size=count)),
-        bool(sphere_is_minimizer(dim, mu * count / (count - 1))),
+        dim=dim,
+        rows=count,
+        mean_radius=float(np.mean(radii)),
+        radius=float(stationary_radius(dim, mu, scale=scale, batch_size=count)),
+        spread=float(np.std(radii) / np.mean(radii)),
+        loss=loss,
+        floor=float(loss_floor(dim, mu, scale=scale, batch_size=count)),
+        is_minimum=bool(sphere_is_minimizer(dim, mu * count / (count - 1))),
     )
 
 
