@@ -173,11 +173,13 @@ def _enclose_root(iv: Any, dim: int, excess: Fraction, digits: int) -> Interval:
         x += (target - g) / slope
     exact_target = _interval(iv, excess)
 
-    def excess_at(end: Interval) -> Interval:
-        tail = iv.mpf([0, (_coefficient(iv, dim, terms + 1) * end).b])
-        return _continued_fraction(iv, dim, end, terms, tail) - exact_target
+    return _certify(iv, x, digits + 2, lambda end: _enclose_excess(iv, dim, end, terms) - exact_target)
 
-    return _certify(iv, x, digits + 2, excess_at)
+
+def _enclose_excess(iv: Any, dim: int, x: Interval, terms: int) -> Interval:
+    """An interval that holds 1/F - 1 at x, from that many terms and bounds for the tail after them."""
+    tail = iv.mpf([0, (_coefficient(iv, dim, terms + 1) * x).b])
+    return _continued_fraction(iv, dim, x, terms, tail)
 
 
 def _certify(iv: Any, middle: MPFloat, digits: int, increasing: Callable[[Interval], Interval]) -> Interval:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from decimal import Decimal
 from fractions import Fraction
+from itertools import pairwise
 
 import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from mpmath.ctx_iv import MPIntervalContext
 
 from eccentric_core import certificate as module
 from eccentric_core import (
@@ -135,6 +137,21 @@ def test_precision_of_mpmath_is_left_alone():
     enclose_critical_mu(2, digits=70)
     theorem1_integral(8, 2.8, 17.0)
     assert (mpmath.mp.dps, mpmath.iv.dps) == before
+
+
+@pytest.mark.parametrize("dim", [2, 3, 8, 65])
+@pytest.mark.parametrize("x", ["0.01", "1", "50"])
+def test_every_truncation_of_the_continued_fraction_encloses(dim, x):
+    iv = MPIntervalContext()
+    iv.dps = 40
+    with mpmath.workdps(60):
+        true = 1 / mpmath.hyp2f1(1, mpmath.mpf(dim + 1) / 2, dim, -mpmath.mpf(x)) - 1
+        widths = []
+        for terms in range(12):
+            lower, upper = module._ends(module._enclose_excess(iv, dim, iv.mpf(x), terms))
+            assert lower < true < upper
+            widths.append(upper - lower)
+        assert all(finer < coarser for coarser, finer in pairwise(widths))
 
 
 def test_a_wrong_root_is_not_certified(monkeypatch):

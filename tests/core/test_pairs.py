@@ -90,6 +90,17 @@ def test_a_row_is_no_pair_with_itself(tile_rows, rng):
     assert np.all(np.isfinite(grad))
 
 
+@pytest.mark.parametrize("tile_rows", [None, 4])
+def test_nan_reaches_the_sum(tile_rows, rng):
+    """The clamp at 0 must not swallow it; in the loss the attraction would still show it."""
+    x = rng.standard_normal((10, 3))
+    x[3, 1] = np.nan
+    total, grad = pair_sum_and_grad(x, kernel=LogarithmicKernel(1.0), tile_rows=tile_rows)
+    assert np.isnan(total)
+    assert np.all(np.isnan(grad))
+    assert np.isnan(pair_sum(x[:5], x[5:], kernel=LogarithmicKernel(1.0), tile_rows=tile_rows))
+
+
 def test_one_row_has_no_pairs():
     total, grad = pair_sum_and_grad(np.ones((1, 3)), kernel=LogarithmicKernel(1.0))
     assert total == 0
