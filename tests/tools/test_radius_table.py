@@ -7,12 +7,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import radius_table
 from _command import Output, UsageError
+from _settle import Settled, judge_settled
 
 from eccentric_core import loss_floor, stationary_radius
 
@@ -90,6 +92,23 @@ def test_empirical(tmp_path):
         assert row["floor"] <= row["loss"] <= 0.99 * row["floor"]
         assert row["mean_radius"] == pytest.approx(row["radius"], rel=5e-3)
         assert row["spread"] < 0.02
+
+
+@pytest.mark.parametrize(
+    ("change", "holds"),
+    [
+        ({}, [True, True, True]),
+        ({"loss": -1.00001}, [False, True, True]),
+        ({"mean_radius": 2.03}, [True, False, True]),
+        ({"loss": -0.98}, [True, True, False]),
+        ({"loss": -0.98, "mean_radius": 2.5, "is_minimum": False}, [True]),
+    ],
+)
+def test_each_empirical_claim_can_fail(change, holds):
+    settled = Settled(
+        dim=4, rows=100, mean_radius=2.0, radius=2.001, spread=0.01, loss=-0.999, floor=-1.0, is_minimum=True
+    )
+    assert [claim.holds for claim in judge_settled([replace(settled, **change)])] == holds
 
 
 def test_empirical_beyond_the_boundary_says_so():
