@@ -1,7 +1,7 @@
 """Eccentric regularization: the loss, its gradient, and the theory behind it, for any array library.
 
 The loss     eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
-The engine   pair_sum, pair_sum_and_grad, LogarithmicKernel, InverseMultiquadricKernel
+The engine   pair_sum, pair_sum_and_grad, PairKernel, LogarithmicKernel, InverseMultiquadricKernel
 The theory   kernel_scale, stationary_radius, sphere_loss, loss_floor, critical_mu, sphere_is_minimizer
 Proofs       enclose_radius, enclose_critical_mu, theorem1_integral
 
@@ -15,7 +15,7 @@ from eccentric_core.certificate import enclose_critical_mu, enclose_radius, theo
 from eccentric_core.floor import loss_floor, sphere_loss
 from eccentric_core.loss import eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
 from eccentric_core.minimizer import critical_mu, sphere_is_minimizer
-from eccentric_core.pairs import InverseMultiquadricKernel, LogarithmicKernel, pair_sum, pair_sum_and_grad
+from eccentric_core.pairs import InverseMultiquadricKernel, LogarithmicKernel, PairKernel, pair_sum, pair_sum_and_grad
 from eccentric_core.radius import stationary_radius
 from eccentric_core.scale import kernel_scale
 
@@ -24,6 +24,7 @@ __version__ = version("eccentric")
 __all__ = [
     "InverseMultiquadricKernel",
     "LogarithmicKernel",
+    "PairKernel",
     "critical_mu",
     "eccentric_loss",
     "eccentric_loss_and_grad",

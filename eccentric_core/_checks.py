@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 Array: TypeAlias = Any
 Scale: TypeAlias = Literal["paper", "exact"] | float
 
-# Small multiples of mu must not overflow.
+# Small multiples of mu must not overflow, and float64 must know every dim and its neighbours.
 _LARGEST_MU = 1e300
+_LARGEST_DIM = 1e15
 
 _COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
 
@@ -40,9 +41,10 @@ def compute_dtype(array: Array, name: str) -> str:
 
 def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: int = 1) -> tuple[int, int]:
     """Check a batch of latent vectors of shape (..., n, d) by its static facts alone; return (n, d)."""
-    if not hasattr(array, "shape") or not hasattr(array, "dtype"):
+    refused = isinstance(array, np.matrix | np.ma.MaskedArray)
+    if refused or not hasattr(array, "shape") or not hasattr(array, "dtype"):
         raise TypeError(
-            f"{name} must be an array of shape (..., n, d), got {type(array).__name__}; wrap it in an array first"
+            f"{name} must be a plain array of shape (..., n, d), got {type(array).__name__}; make it an array first"
         )
     shape = tuple(array.shape)
     if len(shape) < 2:
@@ -71,10 +73,10 @@ def check_scale(scale: object) -> None:
     if isinstance(scale, str):
         if scale in ("paper", "exact"):
             return
-    elif not isinstance(scale, bool):
+    else:
         try:
-            values = np.asarray(scale, dtype=np.float64)
-        except (TypeError, ValueError):
+            values = _real_array(scale, "scale")
+        except TypeError:
             pass
         else:
             if bool(np.all((values > 0) & np.isfinite(values))):
@@ -85,17 +87,27 @@ def check_scale(scale: object) -> None:
     )
 
 
+def check_bandwidth(bandwidth: object, dtype: str, name: str = "the bandwidth of the kernel") -> None:
+    """Check that a bandwidth is a number whose inverse and square the dtype can hold."""
+    largest = 1e30 if dtype == "float32" else 1e290
+    if isinstance(bandwidth, bool) or not isinstance(bandwidth, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, got {bandwidth!r}")
+    if not 1 / largest <= bandwidth <= largest:
+        raise ValueError(f"{name} must be from {1 / largest:g} to {largest:g} in {dtype}, got {bandwidth!r}")
+
+
 def check_mu(mu: object) -> float:
     """Check one mu and return it as a float; the loss takes a single mu."""
     values = mu_array(mu)
     if values.ndim:
-        raise TypeError(f"mu must be a single number here, got an array of shape {values.shape}; call once per mu")
+        raise TypeError(f"mu must be a single number, got an array of shape {values.shape}; call once per mu")
     return float(values)
 
 
 def check_tile_rows(tile_rows: int | None) -> None:
     """Check the rows of a tile."""
-    if tile_rows is not None and (not isinstance(tile_rows, int | np.integer) or tile_rows < 1):
+    valid = isinstance(tile_rows, int | np.integer) and not isinstance(tile_rows, bool)
+    if tile_rows is not None and not (valid and tile_rows >= 1):
         raise ValueError(f"tile_rows must be a positive integer or None, got {tile_rows!r}; None chooses for you")
 
 
@@ -105,8 +117,8 @@ def mu_array(mu: object) -> Floats:
     good = (values > 0.5) & (values <= _LARGEST_MU)
     if not np.all(good):
         raise ValueError(
-            f"mu must be finite and greater than 1/2 (at 1/2 and below the latents collapse to the origin) "
-            f"and at most {_LARGEST_MU:g}, got {_worst(values, good)}; the paper uses mu from 1 to d + 1/2"
+            f"mu must be finite and greater than 1/2 (else large batches collapse to the origin) and at most "
+            f"{_LARGEST_MU:g}, got {_worst(values, good)}; the paper uses mu from 1 to d + 1/2"
         )
     return values
 
@@ -114,10 +126,11 @@ def mu_array(mu: object) -> Floats:
 def dim_array(dim: object) -> Floats:
     """Convert dim to float64: whole numbers from 2 up."""
     values = _real_array(dim, "dim")
-    good = (values >= 2) & (values == np.floor(values)) & np.isfinite(values)
+    good = (values >= 2) & (values <= _LARGEST_DIM) & (values == np.floor(values))
     if not np.all(good):
         raise ValueError(
-            f"dim must be a whole number, 2 or more (a sphere needs two dimensions), got {_worst(values, good)}"
+            f"dim must be a whole number, 2 or more (a sphere needs two dimensions) and at most {_LARGEST_DIM:g}, "
+            f"got {_worst(values, good)}"
         )
     return values
 
@@ -138,7 +151,7 @@ def nonnegative_array(value: object, name: str) -> Floats:
     """Convert a radius or a distance to float64; NaN passes through."""
     values = _real_array(value, name)
     if np.any(values < 0):
-        raise ValueError(f"{name} must not be negative, got {_worst(values, values >= 0)}")
+        raise ValueError(f"{name} must not be negative, got {_worst(values, ~(values < 0))}")
     return values
 
 

@@ -22,6 +22,7 @@ Every function works in contexts of its own: the global precision of mpmath is n
 from __future__ import annotations
 
 import math
+import operator
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
     MPFloat: TypeAlias = Any  # an mpf of mpmath
 
 _GUARD_DIGITS = 15
+_MOST_TERMS = 300_000  # some twenty seconds
+_SMALLEST_EXCESS = Fraction(1, 10**300)  # of 2 mu over 1: float64 finds the root that is then refined
 
 
 def enclose_radius(
@@ -75,14 +78,16 @@ def enclose_radius(
     >>> bool(lower < upper), float(lower), float(upper)
     (True, 7.999886776744891, 7.999886776744891)
     """
-    d, exact_mu = _check_dim(dim), _exact(mu, "mu")
-    if exact_mu <= Fraction(1, 2):
-        raise ValueError(f"mu must be greater than 1/2, got {mu!r}; the paper uses mu from 1 to d + 1/2")
-    _check_digits(digits)
-    if isinstance(scale, str):
+    d, exact_mu, digits = _check_dim(dim), _exact(mu, "mu"), _check_digits(digits)
+    if not _SMALLEST_EXCESS <= 2 * exact_mu - 1 <= 1 / _SMALLEST_EXCESS:
+        raise ValueError(
+            f"mu must be greater than 1/2 (by 1e-300 or more, and at most 1e300), got {mu!r}; "
+            f"the paper uses mu from 1 to d + 1/2"
+        )
+    if scale is None or isinstance(scale, str):
         check_scale(scale)
-    elif (exact_scale := _exact(scale, "scale")) <= 0:
-        check_scale(float(exact_scale))
+    else:
+        exact_scale = _positive(scale, "scale")
     iv = MPIntervalContext()
     iv.dps = digits + _GUARD_DIGITS + len(str(d))
     if scale == "exact":
@@ -107,19 +112,26 @@ def enclose_critical_mu(dim: int, *, digits: int = 30) -> tuple[MPFloat, MPFloat
     Returns:
         (lower, upper), two mpmath.mpf with lower < critical mu < upper.
 
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+        ArithmeticError: the enclosure could not be proved (it would be a defect; no case is known).
+
     >>> from eccentric_core import enclose_critical_mu
     >>> [round(float(end), 10) for end in enclose_critical_mu(2)]
     [1.5535604299, 1.5535604299]
     """
     if _check_dim(dim) not in (2, 3):
         raise ValueError(f"dim must be 2 or 3, got {dim}; from 4 on the sphere is the minimum at every mu")
-    _check_digits(digits)
+    digits = _check_digits(digits)
     iv, mp = MPIntervalContext(), MPContext()
     iv.dps = mp.dps = digits + _GUARD_DIGITS
     # The variable is y = sqrt(1 + x) for d = 2 and x itself for d = 3.
     potential, mu_at, start = (_psi_2, _mu_2, (2, 3)) if dim == 2 else (_psi_3, _mu_3, (5, 50))
     middle = mp.findroot(lambda at: potential(mp, at), start, solver="anderson", tol=mp.mpf(10) ** -(2 * digits + 20))
-    at = _certify(iv, middle, digits + 3, lambda end: -potential(iv, end))
+    # mpmath rounds an approximation of the logarithm outwards, good to some 20 bits more than the precision. A million
+    # times that is allowed for, so that the proof does not hang on its last bits.
+    slack = iv.mpf(10) ** -(iv.dps - 6) * iv.mpf([-1, 1])
+    at = _certify(iv, middle, digits + 3, lambda end: slack - potential(iv, end))
     return _ends(mu_at(iv, at))
 
 
@@ -139,9 +151,13 @@ def theorem1_integral(dim: int, radius: MPFloat, scale: MPFloat, *, digits: int 
 
     Returns:
         An mpmath.mpf.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
     """
-    d = _check_dim(dim)
-    _check_digits(digits)
+    d, digits = _check_dim(dim), _check_digits(digits)
+    _positive(radius, "radius")
+    _positive(scale, "scale")
     mp = MPContext()
     mp.dps = 2 * digits + 10  # for d = 2 the integrand is singular at its upper end: rounding costs half the digits
     a = mp.convert(scale) / (2 * mp.convert(radius) ** 2)
@@ -165,8 +181,8 @@ def _enclose_root(iv: Any, dim: int, excess: Fraction, digits: int) -> Interval:
     target = mp.mpf(excess.numerator) / excess.denominator
     x = mp.mpf(float(solve_theorem1(np.asarray([float(dim)]), np.asarray([float(excess)]))[0]))
     terms = _number_of_terms(dim, float(x), iv.dps)
-    # Newton doubles the digits of the float64 root. F solves a differential equation of the first order, so the
-    # derivative comes for free.
+    # Newton doubles the digits of the float64 root, of which 7 are certain. F solves a differential equation of the
+    # first order, so the derivative comes for free.
     for _ in range(math.ceil(math.log2(iv.dps / 7))):
         g = _continued_fraction(mp, dim, x, terms, mp.zero)
         slope = (1 + g) * ((dim + 1) * x / 2 - (dim - 1) * g) / (x * (1 + x))
@@ -182,14 +198,14 @@ def _enclose_excess(iv: Any, dim: int, x: Interval, terms: int) -> Interval:
     return _continued_fraction(iv, dim, x, terms, tail)
 
 
-def _certify(iv: Any, middle: MPFloat, digits: int, increasing: Callable[[Interval], Interval]) -> Interval:
-    """The interval middle (1 -+ 10^-digits), if increasing is proved negative at its lower and positive at its upper
-    end.
+def _certify(iv: Any, middle: MPFloat, digits: int, enclose: Callable[[Interval], Interval]) -> Interval:
+    """The interval middle (1 -+ 10^-digits), if a function with one zero that is negative below and positive above it
+    is proved negative at the lower and positive at the upper end.
     """
     lower = iv.make_mpf((middle._mpf_, middle._mpf_)) * (1 - iv.mpf(10) ** -digits)
     upper = iv.make_mpf((middle._mpf_, middle._mpf_)) * (1 + iv.mpf(10) ** -digits)
     # Comparing intervals gives True only if it holds for every member of both.
-    if (increasing(iv.mpf(lower.a)) < 0) is True and (increasing(iv.mpf(upper.b)) > 0) is True:
+    if (enclose(iv.mpf(lower.a)) < 0) is True and (enclose(iv.mpf(upper.b)) > 0) is True:
         return iv.mpf([lower.a, upper.b])
     raise ArithmeticError(f"no proof that a root lies within 10^-{digits} (relative) of {middle}")
 
@@ -222,6 +238,11 @@ def _number_of_terms(dim: int, x: float, digits: int) -> int:
     log_difference, d_k, k = 0.0, 1.0, 1
     while log_difference > -(digits + 2) * math.log(10.0):
         k += 1
+        if k > _MOST_TERMS:
+            raise ValueError(
+                f"mu and digits must leave the continued fraction at most {_MOST_TERMS:,} terms, got more in dimension "
+                f"{dim}; ask for fewer digits or a smaller mu"
+            )
         ux = _numerator(dim, k) / _denominator(dim, k) * x
         log_difference += math.log(ux * d_k / (1.0 + ux * d_k))
         d_k = 1.0 / (1.0 + ux * d_k)
@@ -268,9 +289,16 @@ def _exact(value: Any, name: str) -> Fraction:
     elif not isinstance(value, bool | np.bool_):
         try:
             return Fraction(value.item() if isinstance(value, np.generic) else value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, OverflowError, ZeroDivisionError):
             pass
     raise ValueError(f"{name} must be a finite number (int, float, Fraction, Decimal, mpf or digits), got {value!r}")
+
+
+def _positive(value: Any, name: str) -> Fraction:
+    exact = _exact(value, name)
+    if exact <= 0:
+        raise ValueError(f"{name} must be positive, got {value!r}")
+    return exact
 
 
 def _check_dim(dim: int) -> int:
@@ -279,6 +307,11 @@ def _check_dim(dim: int) -> int:
     return int(dim_array(dim))
 
 
-def _check_digits(digits: int) -> None:
-    if isinstance(digits, bool) or not isinstance(digits, int | np.integer) or digits < 1:
+def _check_digits(digits: int) -> int:
+    try:
+        value = 0 if isinstance(digits, bool) else operator.index(digits)
+    except TypeError:
+        value = 0
+    if value < 1:
         raise ValueError(f"digits must be a positive integer, got {digits!r}")
+    return value

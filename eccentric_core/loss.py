@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat
 import numpy as np
 
-from eccentric_core._checks import check_batch, check_mu, check_scale, compute_dtype, nonnegative_array
+from eccentric_core._checks import (
+    check_bandwidth,
+    check_batch,
+    check_mu,
+    check_scale,
+    compute_dtype,
+    dim_array,
+    mu_array,
+    nonnegative_array,
+)
 from eccentric_core.pairs import LogarithmicKernel, pair_sum, pair_sum_and_grad
 from eccentric_core.scale import cached_scale, resolve_scale
 
@@ -22,6 +31,11 @@ if TYPE_CHECKING:
 _WIDE_ABOVE = 4.0
 
 
+# NaN and infinity flow through to the result, which tells of them; warnings on the way would only repeat it.
+_flowing = np.errstate(invalid="ignore", over="ignore")
+
+
+@_flowing
 def eccentric_loss(
     z: Array, mu: float = 1.0, *, scale: Scale = "paper", tile_rows: int | None = None, xp: Any = None
 ) -> Array:
@@ -57,13 +71,14 @@ def eccentric_loss(
     >>> float(eccentric_loss(z).round(4))
     -2.8844
     """
-    n, kernel = _kernel_for(z, mu, scale)
+    n, mu, kernel = _kernel_for(z, mu, scale)
     xp = array_api_compat.array_namespace(z) if xp is None else xp
     z = xp.astype(z, getattr(xp, compute_dtype(z, "z")), copy=False)
     repulsion = pair_sum(z, kernel=kernel, tile_rows=tile_rows, xp=xp)
-    return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp)
+    return _combine(z, repulsion, n, mu, kernel.bandwidth, xp)
 
 
+@_flowing
 def eccentric_loss_and_grad(
     z: Array, mu: float = 1.0, *, scale: Scale = "paper", tile_rows: int | None = None, xp: Any = None
 ) -> tuple[Array, Array]:
@@ -82,13 +97,13 @@ def eccentric_loss_and_grad(
     >>> bool(loss == eccentric_loss(z)), grad.shape
     (True, (100, 8))
     """
-    n, kernel = _kernel_for(z, mu, scale)
+    n, mu, kernel = _kernel_for(z, mu, scale)
     xp = array_api_compat.array_namespace(z) if xp is None else xp
     dtype, z = z.dtype, xp.astype(z, getattr(xp, compute_dtype(z, "z")), copy=False)
-    wide = float(mu) > _WIDE_ABOVE
+    wide = mu > _WIDE_ABOVE
     repulsion, repulsion_grad = pair_sum_and_grad(z, kernel=kernel, tile_rows=tile_rows, xp=xp, wide=wide)
-    grad = z * (2.0 / n) - repulsion_grad * (float(mu) * kernel.bandwidth / (n * (n - 1.0)))
-    return _combine(z, repulsion, n, float(mu), kernel.bandwidth, xp), xp.astype(grad, dtype, copy=False)
+    grad = z * (2.0 / n) - repulsion_grad * (mu * kernel.bandwidth / (n * (n - 1.0)))
+    return _combine(z, repulsion, n, mu, kernel.bandwidth, xp), xp.astype(grad, dtype, copy=False)
 
 
 def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", xp: Any = None) -> Array:
@@ -115,20 +130,24 @@ def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", 
     """
     for name, rows in (("x", x), ("y", y)):
         if len(getattr(rows, "shape", ())) < 1 or not hasattr(rows, "dtype"):
-            raise TypeError(f"{name} must be an array of shape (..., d), got {rows!r}; wrap it in an array first")
+            raise TypeError(f"{name} must be an array of shape (..., d), got {rows!r}; make it an array first")
     if x.shape[-1] != y.shape[-1] or compute_dtype(x, "x") != compute_dtype(y, "y"):
         raise ValueError(
             f"x and y must have the same dimension and dtype, "
             f"got {tuple(x.shape)} {x.dtype} and {tuple(y.shape)} {y.dtype}"
         )
-    xp = array_api_compat.array_namespace(x) if xp is None else xp
-    bandwidth = _bandwidth(x.shape[-1], mu, scale)
+    if x.shape[-1] < (2 if isinstance(scale, str) else 1):
+        raise ValueError(
+            f"x and y must have at least 2 dimensions, got d={x.shape[-1]}; with d=1 give scale as a number"
+        )
+    xp = array_api_compat.array_namespace(x, y) if xp is None else xp
+    mu, bandwidth = _parameters(x.shape[-1], mu, scale)
     dtype = getattr(xp, compute_dtype(x, "x"))
     x, y = xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False)
     squares = xp.sum(x * x, axis=-1) + xp.sum(y * y, axis=-1)
     difference = x - y
     distance = xp.sum(difference * difference, axis=-1)
-    return squares * 0.5 - xp.log1p(distance / bandwidth) * (float(mu) * bandwidth)
+    return squares * 0.5 - xp.log1p(distance / bandwidth) * (mu * bandwidth)
 
 
 def repulsive_force(
@@ -154,26 +173,33 @@ def repulsive_force(
     >>> print(repulsive_force([0.0, 1.0, 1e200], 64).round(6))
     [0.       1.984617 0.      ]
     """
-    r = nonnegative_array(distance, "distance")
-    root = np.sqrt(resolve_scale(dim, mu, scale))
-    stretch = np.hypot(1.0, r / root)
-    return (2.0 * np.asarray(mu, dtype=np.float64) * (r / stretch) / stretch)[()]
+    r, d, m = nonnegative_array(distance, "distance"), dim_array(dim), mu_array(mu)
+    r, d, m = np.broadcast_arrays(r, d, m)
+    root = np.sqrt(resolve_scale(d, m, scale))
+    with np.errstate(divide="ignore", over="ignore"):  # 0 and infinity are as good as any other distance
+        s = r / root
+        return (2.0 * m * root / (s + 1.0 / s))[()]
 
 
-def _kernel_for(z: Array, mu: float, scale: Scale) -> tuple[int, LogarithmicKernel]:
-    check_scale(scale)
+def _kernel_for(z: Array, mu: float, scale: Scale) -> tuple[int, float, LogarithmicKernel]:
+    """The batch size, mu as a float and the kernel of the repulsion."""
     n, d = check_batch(z, "z", min_dim=2 if isinstance(scale, str) else 1)
-    return n, LogarithmicKernel(_bandwidth(d, mu, scale))
+    mu, bandwidth = _parameters(d, mu, scale)
+    dtype = compute_dtype(z, "z")
+    check_bandwidth(bandwidth, dtype, "scale (M)")
+    check_bandwidth(mu * bandwidth, dtype, "mu times scale (mu M)")
+    return n, mu, LogarithmicKernel(bandwidth)
 
 
-def _bandwidth(dim: int, mu: float, scale: Scale) -> float:
-    value = check_mu(mu)
+def _parameters(dim: int, mu: float, scale: Scale) -> tuple[float, float]:
+    """mu and M, checked, as floats."""  # noqa: D403
+    mu = check_mu(mu)
     check_scale(scale)
     if isinstance(scale, str):
-        return cached_scale(dim, value, scale)
+        return mu, cached_scale(dim, mu, scale)
     if np.ndim(scale):
         raise TypeError(f"scale must be a single number here, got {scale!r}; call once per scale")
-    return float(scale)
+    return mu, float(scale)
 
 
 def _combine(z: Array, repulsion: Array, n: int, mu: float, bandwidth: float, xp: Any) -> Array:

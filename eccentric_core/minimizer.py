@@ -83,6 +83,9 @@ def sphere_potential(
     Returns:
         V in the squared units of the latents, float64, of the broadcast shape.
 
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
     >>> V = sphere_potential(2, 2.5, [0.0, stationary_radius(2, 2.5)])
     >>> bool(V[0] < V[1])  # d = 2, mu = 2.5 is beyond the boundary: the centre is the better place
     True
@@ -101,5 +104,7 @@ def mean_log_between(dim: Floats, r: Floats, s: Floats) -> Floats:
 
 @lru_cache
 def _boundary(dim: int) -> float:
-    lower, upper = enclose_critical_mu(dim, digits=25)
-    return float((lower + upper) / 2)
+    lower, upper = map(float, enclose_critical_mu(dim, digits=25))
+    if lower != upper:
+        raise ArithmeticError(f"25 digits do not decide the float64 nearest to the critical mu of dimension {dim}")
+    return lower

@@ -4,8 +4,8 @@
 
     dS/dx_i = sum over j of (2/h) phi'(D_ij / h) (x_i - y_j)
 
-Either of one set with itself (all ordered pairs i != j) or of one set against another (all i and j). Any energy of
-this form is a small object with phi and phi' (`PairKernel`).
+The pairs are those of one set with itself (i != j, in both orders) or of one set with another (all i and j). Any energy
+of this form is a small object with phi and phi' (`PairKernel`).
 
 One tile takes p rows of x and q rows of y: a matrix product makes t = D/h, the kernel makes the sum of phi(t) and the
 slopes w = phi'(t), and two more matrix products make what the gradient needs, sum_j w_ij y_j and sum_i w_ij x_i, with
@@ -18,7 +18,8 @@ mean of t. Where a few close pairs have slopes far above all others, the sums ca
 
 Everything is written in the array API standard and takes its functions from the namespace `xp` (`NAMESPACE` lists
 them). Nothing is updated in place, so that libraries with immutable arrays and automatic differentiation go through
-the same lines.
+the same lines. A framework that must drive the loop itself builds it from `prepare`, `typical_slope`, `tile` and
+`pair_gradient`, as `_sweep_batches` does.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import array_api_compat
+import numpy as np
 
-from eccentric_core._checks import check_batch, check_tile_rows, compute_dtype
+from eccentric_core._checks import check_bandwidth, check_batch, check_tile_rows, compute_dtype
 
 if TYPE_CHECKING:
     from eccentric_core._checks import Array
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
 # What `xp` must offer, beside operators and indexing: the functions and the dtypes of the standard that are used here
 # and in `eccentric_core.loss`.
 NAMESPACE = (
-    *("astype", "concat", "eye", "float32", "float64", "log1p", "matmul", "matrix_transpose"),
+    *("astype", "concat", "eye", "float32", "float64", "isfinite", "log1p", "matmul", "matrix_transpose"),
     *("maximum", "mean", "ones_like", "reshape", "stack", "sum", "where", "zeros", "zeros_like"),
 )
 
@@ -45,6 +47,9 @@ NAMESPACE = (
 # an accelerator wants few large tiles.
 _TILE_BYTES_CPU = 600_000
 _TILE_BYTES_ACCELERATOR = 64_000_000
+
+# Up to this many rows a sweep is computed in float64 where the device has it, whatever the dtype.
+_FEW_ROWS = 64
 
 
 class PairKernel(Protocol):
@@ -141,6 +146,9 @@ def pair_sum_and_grad(
     Returns:
         (sum, gradient of x) or (sum, gradient of x, gradient of y); a gradient has the shape of its rows and the
         dtype of the sum.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
     """
     return _sweep(x, y, kernel, tile_rows, xp, gradient=True, wide=wide)
 
@@ -171,8 +179,11 @@ def typical_slope(x: Rows, y: Rows, kernel: PairKernel, xp: Any) -> Array:
     """The constant c: phi' at the mean of t over all pairs of x and y, of shape (..., 1, 1)."""
     mean_left = xp.mean(x.left, axis=-2, keepdims=True)
     mean_right = xp.mean(y.right, axis=-2, keepdims=True)
-    slope = kernel.slope(xp.matmul(mean_left, xp.matrix_transpose(mean_right)), xp)
-    return xp.astype(slope, x.ones.dtype, copy=False)
+    t = xp.matmul(mean_left, xp.matrix_transpose(mean_right))
+    zero = xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t))
+    slope = kernel.slope(xp.maximum(t, zero), xp)
+    # Any constant is right; a kernel may be infinite where all rows coincide.
+    return xp.astype(xp.where(xp.isfinite(slope), slope, zero), x.ones.dtype, copy=False)
 
 
 def tile(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool, shift: Array | None) -> tuple[Array, ...]:
@@ -216,11 +227,14 @@ def pair_gradient(x: Rows, y: Rows, moment: Array, shift: Array, factor: float, 
 
 def default_tile_rows(x: Array, itemsize: int) -> int:
     """The rows of one tile for the device of x and a dtype of itemsize bytes."""
+    # The standard does not name devices. NumPy, PyTorch, JAX and array-api-strict all write "cpu" in theirs; a library
+    # that does not gets tiles that are larger than its cache, which costs time and nothing else.
     on_cpu = "cpu" in str(array_api_compat.device(x)).lower()
     rows = math.isqrt((_TILE_BYTES_CPU if on_cpu else _TILE_BYTES_ACCELERATOR) // itemsize)
-    return rows // 64 * 64
+    return max(rows // 64, 1) * 64
 
 
+@np.errstate(invalid="ignore", over="ignore")  # NaN and infinity flow through to the result, which tells of them
 def _sweep(
     x: Array, y: Array | None, kernel: PairKernel, tile_rows: int | None, xp: Any, *, gradient: bool, wide: bool
 ) -> tuple[Array, ...]:
@@ -228,8 +242,12 @@ def _sweep(
     if y is not None:
         shapes.append(_check_second(x, y))
     check_tile_rows(tile_rows)
-    xp = array_api_compat.array_namespace(x) if xp is None else xp
-    dtype, lead = compute_dtype(x, "x"), tuple(x.shape[:-2])
+    result_dtype, lead = compute_dtype(x, "x"), tuple(x.shape[:-2])
+    check_bandwidth(kernel.bandwidth, result_dtype)
+    xp = array_api_compat.array_namespace(*(rows for rows in (x, y) if rows is not None)) if xp is None else xp
+    # A single outlier drags the mean of few rows far away from the others. For few rows float64 costs nothing.
+    few = max(shapes[0][0], shapes[-1][0]) <= _FEW_ROWS
+    dtype = "float64" if few and _has_float64(x, xp) else result_dtype
     # Leading axes become one, and the rows of many small batches share a tile.
     batches = math.prod(lead)
     flat = [
@@ -246,7 +264,10 @@ def _sweep(
         chunk = [Rows(*(form[some, ...] for form in rows)) for rows in sets]
         parts.append(_sweep_batches(chunk, kernel, size, xp, gradient=gradient))
     results = [_joined(list(part), xp, axis=0) for part in zip(*parts, strict=True)]
-    return tuple(xp.reshape(result, (*lead, *shape)) for result, shape in zip(results, [(), *shapes], strict=False))
+    return tuple(
+        xp.astype(xp.reshape(result, (*lead, *shape)), getattr(xp, result_dtype), copy=False)
+        for result, shape in zip(results, [(), *shapes], strict=False)
+    )
 
 
 def _sweep_batches(sets: list[Rows], kernel: PairKernel, size: int, xp: Any, *, gradient: bool) -> tuple[Array, ...]:

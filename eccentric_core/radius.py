@@ -54,8 +54,10 @@ def stationary_radius(
      [1.354  7.9998]]
     """
     d, m = dim_array(dim), mu_array(mu)
-    excess = 2.0 * m - 1.0
-    if batch_size is not None:
-        # 2 mu n/(n-1) - 1, without cancellation
-        excess = excess + 2.0 * m / (batch_size_array(batch_size) - 1.0)
-    return np.sqrt(solve_theorem1(d, excess) * resolve_scale(d, m, scale) / 4.0)[()]
+    return np.sqrt(solve_theorem1(d, batch_excess(m, batch_size)) * resolve_scale(d, m, scale) / 4.0)[()]
+
+
+def batch_excess(mu: Floats, batch_size: ArrayLike | None) -> Floats:
+    """2 mu' - 1 without cancellation, where mu' = mu n/(n-1) for a batch of n and mu for an infinite one."""
+    excess = 2.0 * mu - 1.0
+    return excess if batch_size is None else excess + 2.0 * mu / (batch_size_array(batch_size) - 1.0)

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 
     from eccentric_core._checks import Floats
 
-# The rule's truncation and aliasing errors stay below exp(-39), a tenth of the rounding unit of float64.
+# The rule leaves out what lies below exp(-39), a tenth of the rounding unit of float64, and its step keeps the aliasing
+# error below exp(-38) for every d.
 _EXPONENT = 39.0
 # Elements per sweep of nodes, so that (chunk, nodes) stays in the cache.
 _CHUNK = 512
@@ -41,8 +42,8 @@ def sphere_rule(dim: Floats) -> tuple[Floats, Floats]:
     smallest dim asks for.
     """
     power = dim[:, None] - 1.0
-    # The aliasing error is min over b < pi/2 of exp(-2 pi b / step) / cos(b)^(d-1). This step keeps it below
-    # exp(-39) for every d: it tends to pi^2/39 for small d and to sqrt(2 pi^2 / (39 d)) for large d.
+    # The aliasing error is min over b < pi/2 of exp(-2 pi b / step) / cos(b)^(d-1). The largest step that keeps it at
+    # exp(-39) tends to pi^2/39 for small d and to sqrt(2 pi^2 / (39 d)) for large d; this one lies just below between.
     step = 1.0 / np.sqrt(19.0 + 2.05 * power)
     # Beyond this u the weight sech^(d-1) u is below exp(-39).
     reach = np.arccosh(np.exp(_EXPONENT / power))

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import re
+import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+# Names of what is open already; behind them may stand a file that is redirected to.
+_DESCRIPTOR = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
@@ -32,50 +43,111 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
+class Screen(Console):
+    """Standard output: at least as wide as the tables, and no reason to fail where nobody reads it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.width = max(self.width if self.is_terminal else 0, 100 if not self.is_terminal else 80)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+
+
+def run(main: Callable[[], int]) -> NoReturn:
+    """Exit with the status of main, 2 where standard output cannot be written, 130 where the user interrupts."""
+    try:
+        if sys.stdout is None:  # closed by the caller
+            sys.stdout = io.StringIO()
+        status = main()
+        sys.stdout.flush()
+    except OSError as error:
+        print(f"error: cannot write standard output: {error.strerror}", file=sys.stderr)
+        os._exit(2)  # a flush at exit would fail again
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        status = 130
+    sys.exit(status)
+
+
 class Output:
     """A file to write at the end: that it can be written shows at once, and no run that fails touches what is there."""
 
-    def __init__(self, path: Path, option: str, suffixes: tuple[str, ...] = ()) -> None:
+    def __init__(self, option: str, path: Path, suffixes: tuple[str, ...] = ()) -> None:
         self.option = option
-        self.path = path.resolve()
         self.suffix = path.suffix.lower()
         if suffixes and self.suffix not in suffixes:
             raise UsageError(f"argument {option}: the file must end in {', '.join(suffixes)}, got {path}")
         try:
-            if self.path.is_dir():
+            # An open descriptor, a pipe or a device is a stream: it has nothing that could be replaced.
+            self.is_stream = bool(_DESCRIPTOR.fullmatch(str(path))) or (path.exists() and not path.is_file())
+            self.path = path if self.is_stream else path.resolve()
+            if path.is_dir() or not path.name:
                 raise IsADirectoryError(21, os.strerror(21))
-            if self.path.exists():
+            if self.is_stream:
+                if not os.access(path, os.W_OK):
+                    raise OSError(13, os.strerror(13 if path.exists() else 2))
+            elif self.path.exists():
                 with self.path.open("ab"):
                     pass
-            if self._replaceable():
+            else:
+                self.path.touch()  # the surest test of a name; nothing is lost by taking it back
+                self.path.unlink()
+            if not self.is_stream:
                 with tempfile.TemporaryFile(dir=self.path.parent):
                     pass
-        except OSError as error:
-            raise UsageError(f"argument {option}: cannot write {path}: {error.strerror}") from error
+        except (OSError, RuntimeError) as error:  # RuntimeError: a loop of links
+            reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+            raise UsageError(f"argument {option}: cannot write {path}: {reason}") from error
 
     def write(self, content: bytes) -> None:
         """Put the content there as a whole or not at all."""
-        if not self._replaceable():  # a pipe or a device
-            self.path.write_bytes(content)
+        if self.is_stream:
+            with self.path.open("ab") as stream:
+                stream.write(content)
             return
-        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}.")
+        handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=".new-")
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
-            mode = self.path.stat().st_mode & 0o777 if self.path.exists() else 0o666 & ~current_umask()
+            mode = self.path.stat().st_mode & 0o777 if self.path.exists() else 0o666 & ~_umask()
             Path(name).chmod(mode)
             Path(name).replace(self.path)
         except BaseException:
             Path(name).unlink(missing_ok=True)
             raise
 
-    def _replaceable(self) -> bool:
-        return self.path.is_file() or not self.path.exists()
+
+def open_outputs(*requests: tuple[str, Path | None, tuple[str, ...]]) -> list[Output]:
+    """Outputs for those options that were given, no two of them the same file."""
+    outputs: list[Output] = []
+    for option, path, suffixes in requests:
+        if path is None:
+            continue
+        output = Output(option, path, suffixes)
+        for other in outputs:
+            if output.path == other.path and not output.is_stream:
+                raise UsageError(f"arguments {other.option} and {option}: both name {path}")
+        outputs.append(output)
+    return outputs
 
 
-def current_umask() -> int:
+def write_all(outputs: Iterable[Output], render: Callable[[Output], bytes]) -> bool:
+    """Write every output that can be written; say which cannot, and whether all were."""
+    complete = True
+    for output in outputs:
+        try:
+            output.write(render(output))
+        except OSError as error:
+            print(f"error: argument {output.option}: cannot write {output.path}: {error.strerror}", file=sys.stderr)
+            complete = False
+    return complete
+
+
+def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask

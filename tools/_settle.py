@@ -77,13 +77,14 @@ def settled_table(rows: list[Settled], mu: float, scale: str) -> Table:
     """The rows as a table."""
     stars = not all(row.is_minimum for row in rows)
     table = Table(
-        title=f"The loss minimised by L-BFGS from {rows[0].rows} real digits, mu = {mu:g}, {scale} scale",
+        title=f"The loss minimised by L-BFGS from {rows[0].rows} real digits\nmu = {mu:g}, {scale} scale",
         title_justify="left",
         caption="* mu is above the critical mu of d: the sphere is not the minimum." if stars else None,
         caption_justify="left",
     )
-    for heading in ("d", "mean radius", "rho (this batch)", "sqrt(d)", "spread", "loss reached", "floor (this batch)"):
-        table.add_column(heading, justify="right")
+    headings = ("d", "mean\nradius", "rho of this\nbatch", "sqrt(d)", "spread", "loss\nreached", "floor of\nthis batch")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             f"{row.dim}" if row.is_minimum else f"{row.dim} *",

@@ -15,16 +15,14 @@ import json
 import os
 import platform
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
-from _command import Output, Parser, UsageError
+from _command import Parser, Screen, UsageError, open_outputs, run, write_all
 from _memory import extra_memory
-from rich.console import Console
 from rich.table import Table
 from scipy.integrate import quad
 from scipy.optimize import bisect
@@ -53,10 +51,10 @@ def main(argv: list[str] | None = None) -> int:
                 raise UsageError(f"argument SECTION: must be one of {', '.join(SECTIONS)}, got {section!r}")
         if options.repeat < 1:
             raise UsageError(f"argument --repeat: must be 1 or more, got {options.repeat}")
-        output = Output(options.json, "--json") if options.json else None
+        outputs = open_outputs(("--json", options.json, ()))
     except UsageError as error:
         parser.error(str(error))
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Screen()
     report: dict[str, Any] = {"machine": machine()}
     console.print(", ".join(f"{name} {value}" for name, value in report["machine"].items()))
     for section in options.sections or SECTIONS:
@@ -67,9 +65,8 @@ def main(argv: list[str] | None = None) -> int:
                 report[section] = measure_engine(console, options.repeat, options.largest)
             case "memory":
                 report[section] = measure_memory(console)
-    if output:
-        output.write((json.dumps(report, indent=1) + "\n").encode())
-    return 0
+    written = write_all(outputs, lambda _: (json.dumps(report, indent=1) + "\n").encode())
+    return 0 if written else 2
 
 
 def machine() -> dict[str, Any]:
@@ -102,7 +99,7 @@ def take_turns(contenders: dict[str, Callable[[], object]], repeat: int) -> dict
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def measure_radii(console: Console, repeat: int) -> dict[str, float]:
+def measure_radii(console: Screen, repeat: int) -> dict[str, float]:
     dims = range(2, 301)
     grids = {dim: np.arange(100, 200 * dim + 101) / 100.0 for dim in dims}
     roots = sum(grid.size for grid in grids.values())
@@ -155,10 +152,10 @@ def radius_by_bisection(dim: int, mu: float) -> float:
     return float(bisect(excess, 0.8 * np.sqrt(dim), 1.2 * np.sqrt(dim), xtol=1e-13, rtol=1e-13))
 
 
-def measure_engine(console: Console, repeat: int, largest: int) -> list[dict[str, float]]:
+def measure_engine(console: Screen, repeat: int, largest: int) -> list[dict[str, float]]:
     table = Table(title="loss and gradient, NumPy float32, milliseconds", title_justify="left")
     for heading in ("n", "d", "n x n form", "eccentric_core", "ratio"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     result = []
     for dim in ENGINE_DIMS:
         for rows in ENGINE_ROWS:
@@ -193,7 +190,7 @@ def naive(z: np.ndarray, scale: np.float32) -> tuple[np.float32, np.ndarray]:
     return loss, grad
 
 
-def measure_memory(console: Console) -> list[dict[str, float]]:
+def measure_memory(console: Screen) -> list[dict[str, float]]:
     result = []
     for mu in (1.0, 64.5):  # above mu = 4 the sums of a float32 gradient are kept in float64
         measured = extra_memory(50_000, 64, mu)
@@ -207,4 +204,4 @@ def measure_memory(console: Console) -> list[dict[str, float]]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -8,15 +8,13 @@ none. On the sphere all radii are equal and the loss is that of the sphere; beyo
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
-from _command import PLOT_SUFFIXES, Output, Parser, UsageError
+from _command import PLOT_SUFFIXES, Parser, Screen, UsageError, open_outputs, run, write_all
 from _figures import encode
 from _settle import minimise
 from matplotlib.figure import Figure
-from rich.console import Console
 from rich.table import Table
 
 from eccentric_core import critical_mu, kernel_scale, loss_floor, sphere_is_minimizer, sphere_loss, stationary_radius
@@ -33,14 +31,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.rows < 50:
             raise UsageError(f"argument --rows: must be 50 or more, got {options.rows}")
-        output = Output(options.plot, "--plot", PLOT_SUFFIXES) if options.plot else None
+        outputs = open_outputs(("--plot", options.plot, PLOT_SUFFIXES))
     except UsageError as error:
         parser.error(str(error))
     n = options.rows
     table = Table(title=f"{n} points moved by L-BFGS", title_justify="left")
-    headings = ("d", "mu", "critical mu", "sphere is minimum", "radii / rho", "loss", "on the sphere", "floor")
+    headings = ("d", "mu", "critical\nmu", "sphere is\nminimum", "radii / rho", "loss", "on the\nsphere", "floor")
     for heading in headings:
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     drawn = {}
     for dim, mu in CASES:
         points, loss = minimise(np.random.default_rng(0).standard_normal((n, dim)), mu, "paper")
@@ -58,10 +56,9 @@ def main(argv: list[str] | None = None) -> int:
             f"{sphere_loss(dim, batch_mu, scale=float(kernel_scale(dim, mu))):.6f}",
             f"{loss_floor(dim, mu, batch_size=n):.6f}",
         )
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
-    if output:
-        output.write(encode(draw(drawn), output.suffix))
-    return 0
+    written = write_all(outputs, lambda output: encode(draw(drawn), output.suffix))
+    Screen().print(table)
+    return 0 if written else 2
 
 
 def draw(drawn: dict[tuple[int, float], np.ndarray]) -> Figure:
@@ -79,4 +76,4 @@ def draw(drawn: dict[tuple[int, float], np.ndarray]) -> Figure:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

@@ -15,11 +15,11 @@ import re
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mpmath
 import numpy as np
-from _command import PLOT_SUFFIXES, Claim, Output, Parser, UsageError
+from _command import PLOT_SUFFIXES, Claim, Output, Parser, Screen, UsageError, open_outputs, run, write_all
 from _figures import encode, figure1, figure2
 from _settle import MOST_DIMS, MOST_ROWS, judge_settled, settle, settled_table
 from rich.console import Console
@@ -28,12 +28,17 @@ from rich.table import Table
 
 from eccentric_core import critical_mu, enclose_radius, stationary_radius
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 FIRST, LAST = 2, 300
 TABLE_DIMS = (2, 3, 4, 6, 8, 11, 12, 16, 24, 32, 37, 38, 64, 100, 116, 117, 150, 200, 250, 300)
 SETTLE_DIMS = (2, 4, 8, 16, 32)
 # Section 2: "within 0.1% of sqrt(d) for d >= 12, within 0.01% for d >= 38, and within 0.001% for d >= 117".
 CLAIMS = ((1e-3, 12), (1e-4, 38), (1e-5, 117))
 EXACT_TOLERANCE = 1e-14
+LARGEST_MU = 1e12
+MOST_LISTED = 100_000
 
 
 @dataclass(frozen=True)
@@ -74,46 +79,45 @@ def main(argv: list[str] | None = None) -> int:
     grid = MuGrid(options.mu_start, options.mu_step, options.mu_stop)
     try:
         check(options, dims, settle_dims, grid)
-        outputs = [
-            Output(path, option, suffixes)
-            for path, option, suffixes in (
-                (options.csv, "--csv", ()),
-                (options.json, "--json", ()),
-                (options.plot, "--plot", PLOT_SUFFIXES),
-                (options.force_plot, "--force-plot", PLOT_SUFFIXES),
-            )
-            if path is not None
-        ]
+        outputs = open_outputs(
+            ("--csv", options.csv, ()),
+            ("--json", options.json, ()),
+            ("--plot", options.plot, PLOT_SUFFIXES),
+            ("--force-plot", options.force_plot, PLOT_SUFFIXES),
+        )
     except UsageError as error:
         parser.error(str(error))
-    # On a terminal rich knows the width; elsewhere lines must not be cut.
-    console = Console(width=None if sys.stdout.isatty() else 120)
 
     errors = worst_errors(sorted({*range(FIRST, LAST + 1), *dims}), grid, options.scale)
     rows = [make_row(dim, *errors[dim], options) for dim in dims]
-    console.print(radius_table(rows, grid, options))
     claims = judge(errors, options.scale)
-    show_claims(console, claims)
-    report: dict[str, Any] = {"scale": options.scale, "mu": grid.describe()}
-    report |= {"rows": [asdict(row) for row in rows], "figure1": {dim: errors[dim][0] for dim in errors}}
+    settled = [settle(dim, options.mu, options.scale, options.rows) for dim in progress(settle_dims)]
+    settled_claims = judge_settled(settled) if settled else []
 
-    if options.empirical:
-        settled = [
-            settle(dim, options.mu, options.scale, options.rows)
-            for dim in track(
-                settle_dims, "minimising", console=Console(stderr=True), transient=True, disable=not on_terminal()
-            )
-        ]
-        console.print()
-        console.print(settled_table(settled, options.mu, options.scale))
-        show_claims(console, judge_settled(settled))
-        claims += judge_settled(settled)
+    # Files first: whatever becomes of the screen, they are there.
+    report: dict[str, Any] = {"scale": options.scale, "mu": grid.describe(), "rows": [asdict(row) for row in rows]}
+    report["figure1"] = {dim: errors[dim][0] for dim in range(FIRST, LAST + 1)}
+    if settled:
         report["empirical"] = {"mu": options.mu, "rows": [asdict(row) for row in settled]}
+    report["claims"] = [asdict(claim) for claim in claims + settled_claims]
+    written = write_all(outputs, lambda output: render(output, rows, report))
 
-    report["claims"] = [asdict(claim) for claim in claims]
-    for output in outputs:
-        output.write(render(output, rows, report))
-    return 0 if all(claim.holds for claim in claims) else 1
+    screen = Screen()
+    screen.print(radius_table(rows, grid, options))
+    if grid != MuGrid():
+        screen.print(f"The claims below are about another grid of mu than the paper's: {grid.describe()}.")
+    show_claims(screen, claims)
+    if settled:
+        screen.print()
+        screen.print(settled_table(settled, options.mu, options.scale))
+        show_claims(screen, settled_claims)
+        if options.dims and len(settled_dims := [row.dim for row in settled]) < len(dims):
+            screen.print(
+                f"The digits fill {MOST_DIMS} dimensions: no more than {settled_dims[-1]} of the list was tried."
+            )
+    if not written:
+        return 2
+    return 0 if all(claim.holds for claim in claims + settled_claims) else 1
 
 
 def make_parser() -> Parser:
@@ -159,7 +163,10 @@ def parse_dims(text: str) -> list[int]:
         first, last, step = (int(group) if group else None for group in match.groups())
         if step == 0:
             raise argparse.ArgumentTypeError(f"the step of {part.strip()!r} must be positive")
-        dims += range(first, (first if last is None else last) + 1, step or 1)
+        listed = range(first, (first if last is None else last) + 1, step or 1)
+        if len(listed) > MOST_LISTED:
+            raise argparse.ArgumentTypeError(f"the range {part.strip()!r} has more than {MOST_LISTED:,} dimensions")
+        dims += listed
     if not dims:
         raise argparse.ArgumentTypeError(f"the range {text.strip()!r} is empty")
     return sorted(set(dims))
@@ -169,8 +176,10 @@ def check(options: argparse.Namespace, dims: tuple[int, ...], settle_dims: list[
     """Find all that is wrong before anything is computed."""
     if dims[0] < 2:
         raise UsageError(f"argument --dims: a dimension must be 2 or more, got {dims[0]}")
-    if not grid.start > 0.5 or not np.isfinite(grid.start):
-        raise UsageError(f"argument --mu-start: mu must be finite and greater than 1/2, got {grid.start:g}")
+    if not 0.5 < grid.start <= LARGEST_MU:
+        raise UsageError(f"argument --mu-start: mu must be greater than 1/2 and at most 1e12, got {grid.start!r}")
+    if grid.stop is not None and not grid.stop <= LARGEST_MU:
+        raise UsageError(f"argument --mu-stop: mu must be at most 1e12, got {grid.stop!r}")
     if not grid.step > 0 or not np.isfinite(grid.step):
         raise UsageError(f"argument --mu-step: the step must be positive, got {grid.step:g}")
     shortest = 2 * FIRST + 1 if grid.stop is None else grid.stop
@@ -182,8 +191,8 @@ def check(options: argparse.Namespace, dims: tuple[int, ...], settle_dims: list[
     if options.digits < 0:
         raise UsageError(f"argument --digits: must not be negative, got {options.digits}")
     if options.empirical:
-        if not options.mu > 0.5 or not np.isfinite(options.mu):
-            raise UsageError(f"argument --mu: must be finite and greater than 1/2, got {options.mu:g}")
+        if not 0.5 < options.mu <= LARGEST_MU:
+            raise UsageError(f"argument --mu: must be greater than 1/2 and at most 1e12, got {options.mu!r}")
         if not settle_dims:
             raise UsageError(f"argument --dims: the digits of --empirical fill {MOST_DIMS} dimensions, got {dims[0]}")
         fewest = settle_dims[-1] + 1
@@ -194,7 +203,7 @@ def check(options: argparse.Namespace, dims: tuple[int, ...], settle_dims: list[
 def worst_errors(dims: list[int], grid: MuGrid, scale: str) -> dict[int, tuple[float, float]]:
     """For every dimension the greatest |rho/sqrt(d) - 1| over the grid of mu, and the mu where it is."""
     errors = {}
-    with Progress(console=Console(stderr=True), transient=True, disable=not on_terminal()) as progress:
+    with Progress(console=Console(stderr=True), transient=True, disable=not_a_terminal()) as progress:
         task = progress.add_task("radii", total=sum(2 * dim + 1 for dim in dims))
         for dim in dims:
             mu = grid(dim)
@@ -240,7 +249,7 @@ def judge(errors: dict[int, tuple[float, float]], scale: str) -> list[Claim]:
             )
         )
         before = every[first - 1]
-        claims.append(Claim(f"and not yet at d = {first - 1}", before > bound, f"{100 * before:.6f} %"))
+        claims.append(Claim(f"that bound fails at d = {first - 1}", before > bound, f"{100 * before:.6f} %"))
     return claims
 
 
@@ -252,35 +261,40 @@ def radius_table(rows: list[Row], grid: MuGrid, options: argparse.Namespace) -> 
             0, f"digits agreed: of float64 with an enclosure to {digits} digits, at mu = 1 and at the worst mu."
         )
     table = Table(
-        title=f"Radius of the stationary sphere, {options.scale} scale, {grid.describe()}",
+        title=f"Radius rho of the stationary sphere, {options.scale} scale\n{grid.describe()}",
         title_justify="left",
         caption="\n".join(notes),
         caption_justify="left",
     )
-    headings = ("d", "worst |rho/sqrt(d) - 1|", "at mu", "rho at mu = 1", "sqrt(d)", "digits agreed", "critical mu")
-    for heading in headings:
-        table.add_column(heading, justify="right")
+    headings = ["d", "worst of\n|rho/sqrt(d) - 1|", "at mu", "rho at\nmu = 1", "sqrt(d)", "digits\nagreed"]
+    for heading in [*headings, "critical\nmu"]:
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
             f"{row.dim}",
             f"{100 * row.worst_error:.6f} %" if row.worst_error > 1e-12 else f"{100 * row.worst_error:.0e} %",
-            f"{row.worst_mu:.2f}",
-            f"{row.radius_at_mu_1:.9f}",
-            f"{np.sqrt(row.dim):.9f}",
+            f"{row.worst_mu:g}",
+            f"{row.radius_at_mu_1:.6f}",
+            f"{np.sqrt(row.dim):.6f}",
             "" if row.digits_agreed is None else f"{row.digits_agreed:.1f}",
             f"{row.critical_mu:.6f}" if np.isfinite(row.critical_mu) else "none",
         )
     return table
 
 
-def show_claims(console: Console, claims: list[Claim]) -> None:
+def show_claims(screen: Screen, claims: list[Claim]) -> None:
     for claim in claims:
         style = "green" if claim.holds else "bold red"
-        console.print(f"[{style}]{'PASS' if claim.holds else 'FAIL'}[/]  {claim.text}: {claim.measured}")
+        screen.print(f"[{style}]{'PASS' if claim.holds else 'FAIL'}[/]  {claim.text}: {claim.measured}")
 
 
-def on_terminal() -> bool:
-    return sys.stderr.isatty()
+def progress(dims: list[int]) -> Iterable[int]:
+    console = Console(stderr=True)
+    return track(dims, "minimising", console=console, transient=True, disable=not_a_terminal())
+
+
+def not_a_terminal() -> bool:
+    return sys.stderr is None or not sys.stderr.isatty()
 
 
 def render(output: Output, rows: list[Row], report: dict[str, Any]) -> bytes:
@@ -309,4 +323,4 @@ def without_infinity(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main)

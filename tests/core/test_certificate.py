@@ -154,11 +154,14 @@ def test_every_truncation_of_the_continued_fraction_encloses(dim, x):
         assert all(finer < coarser for coarser, finer in pairwise(widths))
 
 
-def test_a_wrong_root_is_not_certified(monkeypatch):
-    """The proof looks at the signs, not at the solver: hand it another root and it refuses."""
-    monkeypatch.setattr(module, "_number_of_terms", lambda *_: 3)  # too few for the solver to converge to the root
+@pytest.mark.parametrize("wrong", [mpmath.mpf("1.001"), mpmath.mpf("0.999")])
+def test_a_wrong_root_is_not_certified(wrong):
+    """The proof looks at the signs at both ends, not at the solver: hand it another root and it refuses."""
+    iv = MPIntervalContext()
     with pytest.raises(ArithmeticError, match="no proof"):
-        enclose_radius(64, 2.0)
+        module._certify(iv, wrong, 10, lambda end: end - 1)
+    interval = module._certify(iv, mpmath.mpf(1), 10, lambda end: end - 1)
+    assert interval.a < 1 < interval.b
 
 
 def test_critical_mu_to_many_digits():
@@ -209,6 +212,15 @@ def test_critical_mu_by_quadrature(dim):
         (enclose_radius, (4, 1.0), {"digits": 2.5}, ValueError, ["digits", "positive", "2.5"]),
         (enclose_radius, (4, 1.0), {"scale": "papre"}, ValueError, ["scale", "papre"]),
         (enclose_radius, (4, 1.0), {"scale": -2}, ValueError, ["scale", "positive", "-2"]),
+        (enclose_radius, (2**53 + 1, 1.0), {}, ValueError, ["dim", "at most 1e+15"]),
+        (enclose_radius, (4, 10**400), {}, ValueError, ["mu", "at most 1e300"]),
+        (enclose_radius, (4, Fraction(1, 2) + Fraction(1, 10**400)), {}, ValueError, ["mu", "greater than 1/2"]),
+        (enclose_radius, (64, 1e290), {}, ValueError, ["mu", "continued fraction", "fewer digits"]),
+        (enclose_radius, (4, "1/0"), {}, ValueError, ["mu", "finite", "1/0"]),
+        (enclose_radius, (4, 1.0), {"scale": None}, ValueError, ["scale", '"paper"', "None"]),
+        (enclose_radius, (4, 1.0), {"scale": Fraction(-1, 10**400)}, ValueError, ["scale", "positive", "-1"]),
+        (theorem1_integral, (8, 0, 1), {}, ValueError, ["radius", "positive", "0"]),
+        (theorem1_integral, (8, 1, -1), {}, ValueError, ["scale", "positive", "-1"]),
         (enclose_critical_mu, (4,), {}, ValueError, ["dim", "2 or 3", "4"]),
         (enclose_critical_mu, (2,), {"digits": -1}, ValueError, ["digits", "-1"]),
     ],
@@ -218,6 +230,10 @@ def test_bad_input(function, arguments, options, error, words):
         function(*arguments, **options)
     for word in words:
         assert word in str(caught.value)
+
+
+def test_digits_may_be_a_numpy_integer():
+    assert enclose_radius(8, 1.0, digits=np.int64(20)) == enclose_radius(8, 1.0, digits=20)
 
 
 def test_radius_and_enclosure_agree_far_from_the_papers_range():

@@ -52,6 +52,18 @@ def test_many_duplicates_in_float32(dim, copies, mu, rng, tolerance):
     assert max(errors(z, mu)) <= tolerance["float32"]
 
 
+@pytest.mark.parametrize("mu", [1.0, 3.9])
+def test_a_large_batch_in_float32(mu, rng, tolerance):
+    """Many tiles. On the sphere the gradient tends to 0 as n grows, and the norm of 2z/n is the measure."""
+    z = rng.standard_normal((8000, 32)).astype(np.float32)
+    sphere = z / np.linalg.norm(z, axis=1, keepdims=True) * np.float32(np.sqrt(32))
+    for batch, size in ((z, None), (sphere, np.linalg.norm(2 / 8000 * sphere))):
+        loss, grad = eccentric_loss_and_grad(batch, mu)
+        true_loss, true_grad = eccentric_loss_and_grad(batch.astype(np.float64), mu)
+        assert abs(loss - true_loss) <= tolerance["float32"] * abs(true_loss)
+        assert np.linalg.norm(grad - true_grad) <= tolerance["float32"] * (size or np.linalg.norm(true_grad))
+
+
 @pytest.mark.parametrize("mu", [0.6, 1.0, 8.5])
 def test_two_tight_clusters_far_apart_in_float32(mu, rng):
     z = 0.1 * rng.standard_normal((200, 8)) + 10.0 * (np.arange(200) % 2)[:, None]
@@ -59,6 +71,16 @@ def test_two_tight_clusters_far_apart_in_float32(mu, rng):
     # The bound that the contract gives this case: eps max|z - mean|^2 / M is not small within a cluster.
     assert loss_error <= 5e-5
     assert grad_error <= 5e-5
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 12, 64, 65, 200])
+@pytest.mark.parametrize("dim", [2, 8, 64])
+def test_an_outlier_among_few_rows_in_float32(dim, n, rng, tolerance):
+    """It drags the mean away from all others."""
+    for mu in (0.6, 1.0, 2.5, dim + 0.5):
+        z = rng.standard_normal((n, dim))
+        z[0] += 1e4 / np.sqrt(dim)
+        assert max(errors(z.astype(np.float32), mu)) <= tolerance["float32"]
 
 
 @pytest.mark.parametrize("mu", [0.6, 1.0, 3.5])
@@ -149,6 +171,8 @@ def test_force_has_its_maximum_at_the_root_of_m():
     assert r[np.argmax(force)] == pytest.approx(root, abs=1e-3)
     assert np.max(force) == pytest.approx(root, rel=1e-8)  # mu sqrt(M), with mu = 1
     assert repulsive_force(1e250, 64) == pytest.approx(2 * kernel_scale(64) / 1e250, rel=1e-14)
+    np.testing.assert_array_equal(repulsive_force([0.0, np.inf, np.nan], 64), [0.0, 0.0, np.nan])
+    assert repulsive_force(1e308, 4, scale=1e-300) == 0
 
 
 # The invariants.
@@ -216,7 +240,6 @@ def test_one_dimension_with_a_number_as_scale():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tile_rows", [None, 8])
-@pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("row", [0, 17])
 def test_nan_and_infinity_reach_the_loss(bad, row, tile_rows, rng):
     z = rng.standard_normal((30, 4))
@@ -258,6 +281,14 @@ GOOD = np.zeros((4, 3))
         (GOOD.astype(np.complex128), {}, TypeError, ["z", "floating", "complex128"]),
         (GOOD.astype(bool), {}, TypeError, ["z", "floating", "bool"]),
         (GOOD.tolist(), {}, TypeError, ["z", "array", "list"]),
+        (np.ma.masked_array(GOOD), {}, TypeError, ["z", "plain array", "MaskedArray"]),
+        (GOOD, {"tile_rows": True}, ValueError, ["tile_rows", "positive", "True"]),
+        (GOOD, {"scale": ["3"]}, ValueError, ["scale", "positive"]),
+        (GOOD, {"scale": 1j}, ValueError, ["scale", "positive", "1j"]),
+        (GOOD, {"scale": 10**400}, ValueError, ["scale", "positive"]),
+        (GOOD, {"scale": 1e300}, ValueError, ["scale", "1e+290", "float64", "1e+300"]),
+        (GOOD.astype(np.float32), {"scale": 1e-39}, ValueError, ["scale", "1e-30", "float32", "1e-39"]),
+        (GOOD.astype(np.float32), {"mu": 1e35, "scale": 1.0}, ValueError, ["mu times scale", "float32"]),
         (None, {}, TypeError, ["z", "array", "NoneType"]),
     ],
 )
@@ -271,7 +302,19 @@ def test_bad_input(function, z, options, error, words):
 def test_bad_input_of_the_kernel():
     with pytest.raises(TypeError, match="x must be an array"):
         pair_kernel([1.0, 2.0], GOOD[0])
+    with pytest.raises(ValueError, match="at least 2 dimensions, got d=1; with d=1 give scale as a number"):
+        pair_kernel(GOOD[0, :1], GOOD[0, :1])
     with pytest.raises(ValueError, match=r"same dimension and dtype.*\(3,\).*\(2,\)"):
         pair_kernel(GOOD[0], GOOD[0, :2])
-    with pytest.raises(ValueError, match=r"distance must not be negative, got -1"):
-        repulsive_force(-1.0, 4)
+    for arguments, options, words in (
+        ((-1.0, 4), {}, "distance must not be negative, got -1"),
+        (([math.nan, -1.0], 4), {}, "distance must not be negative, got -1 among 2 values"),
+        ((1.0, 1), {"scale": 3.0}, "dim must be a whole number, 2 or more"),
+        ((1.0, 4, 0.2), {"scale": 3.0}, "mu must be finite and greater than 1/2"),
+        ((1.0, 4), {"scale": "papre"}, "scale must be"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            repulsive_force(*arguments, **options)
+    with pytest.raises(TypeError, match="mu must be a real number"):
+        repulsive_force(1.0, 4, "x", scale=3.0)
+    assert repulsive_force(1.0, [3, 4], scale=3.0).shape == (2,)

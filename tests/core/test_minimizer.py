@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import mpmath
 import numpy as np
 import pytest
+from _settle import minimise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
@@ -12,7 +16,6 @@ from scipy.optimize import minimize
 from eccentric_core import (
     critical_mu,
     eccentric_loss,
-    eccentric_loss_and_grad,
     enclose_critical_mu,
     kernel_scale,
     loss_floor,
@@ -20,20 +23,13 @@ from eccentric_core import (
     sphere_loss,
     stationary_radius,
 )
-from eccentric_core.floor import _radial_bound
+from eccentric_core.floor import _least_potential, _radial_bound
 from eccentric_core.minimizer import mean_log_between, sphere_potential
 
 
-def settle(n, dim, mu, seed=0, start=None, **options):
+def settle(n, dim, mu, seed=0, scale="paper"):
     """Points moved by L-BFGS to a minimum of the loss."""
-    z = np.random.default_rng(seed).standard_normal((n, dim)) if start is None else start
-
-    def function(flat):
-        loss, grad = eccentric_loss_and_grad(flat.reshape(n, dim), mu, **options)
-        return float(loss), grad.ravel()
-
-    result = minimize(function, z.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": 3000, "ftol": 1e-15})
-    return result.x.reshape(n, dim), result.fun
+    return minimise(np.random.default_rng(seed).standard_normal((n, dim)), mu, scale)
 
 
 def test_critical_mu_is_correctly_rounded():
@@ -41,6 +37,12 @@ def test_critical_mu_is_correctly_rounded():
         lower, upper = enclose_critical_mu(dim, digits=40)
         assert float(lower) == float(upper) == critical_mu(dim)
     np.testing.assert_array_equal(critical_mu([[2, 4], [3, 300]]), [[critical_mu(2), np.inf], [critical_mu(3), np.inf]])
+
+
+def test_critical_mu_whatever_the_precision_of_mpmath():
+    code = "import mpmath; mpmath.mp.dps = 3; import eccentric_core; print(float(eccentric_core.critical_mu(2)).hex())"
+    output = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert output.strip() == float(critical_mu(2)).hex()
 
 
 def test_sphere_is_minimizer_broadcasts():
@@ -192,6 +194,18 @@ def test_floor_of_a_simplex_is_attained():
         assert eccentric_loss(z, mu) == pytest.approx(float(loss_floor(dim, mu, batch_size=n)), rel=1e-12)
 
 
+def test_jensens_bound_without_cancellation():
+    """A few units of rounding of the mean square of the simplex, also where mu is close to 1/2."""
+    for dim, mu, n in ((1000, 0.5001, 1000), (100, 0.5001, 50), (4, 0.500001, 3)):
+        with mpmath.workdps(50):
+            m, k = mpmath.mpf(mu), 2 * mpmath.mpf(n) / (n - 1)
+            scale = mpmath.mpf(float(kernel_scale(dim, mu)))
+            square = scale * (m - 1 / k)
+            expected = float(square - m * scale * mpmath.log(m * k))
+        floor = loss_floor(dim, mu, scale=float(scale), batch_size=n)
+        assert abs(floor - expected) <= 5e-16 * float(square)
+
+
 def test_known_minima_by_gradient_descent():
     z, loss = settle(100, 8, 1.0)
     floor = float(loss_floor(8, batch_size=100))
@@ -214,6 +228,40 @@ def test_no_batch_scores_below_its_floor(n, dim, mu, size, seed, scale):
     z = size * np.random.default_rng(seed).standard_normal((n, dim))
     floor = float(loss_floor(dim, mu, scale=scale, batch_size=n))
     assert float(eccentric_loss(z, mu, scale=scale)) >= floor - 1e-12 * abs(floor)
+
+
+@pytest.mark.parametrize("beyond", [1e-7, 1e-5, 1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_no_mixture_of_spheres_scores_below_the_radial_bound(dim, beyond):
+    """The bound is one: not even the best mixtures of the centre and spheres cross it, just beyond the boundary too."""
+    mu = float(critical_mu(dim)) * (1 + beyond)
+    bound = _radial_bound(dim, mu)
+    d, rho = np.asarray(float(dim)), float(stationary_radius(dim, mu, scale=1.0))
+
+    def energy(parameters):
+        radii, weights = np.abs(parameters[:3]), np.exp(parameters[3:])
+        weights = weights / np.sum(weights)
+        return weights @ radii**2 - mu * weights @ mean_log_between(d, radii[:, None], radii) @ weights
+
+    for start in ([0, rho, rho, -4, 0, 0], [0, 0.3 * rho, rho, -3, -3, 0], [0, rho, 1.05 * rho, -8, 0, -1]):
+        best = minimize(energy, start, method="Nelder-Mead", options={"maxiter": 4000, "xatol": 1e-10, "fatol": 1e-15})
+        assert best.fun >= bound - 1e-15 * abs(bound)
+    # And it is tight: the best of them comes close.
+    assert best.fun - bound < 1e-3 * abs(bound)
+    assert energy(np.array([0, rho, rho, -40, 0, 0])) >= bound
+
+
+@pytest.mark.parametrize(("dim", "mu"), [(2, 1.6), (2, 5.0), (3, 4.0), (3, 30.0)])
+def test_the_least_potential_is_a_bound(dim, mu, rng):
+    d = np.asarray(float(dim))
+    for _ in range(5):
+        radii = np.sort(rng.uniform(0, np.sqrt(mu), 4))
+        weights = rng.dirichlet(np.ones(4))
+        r = np.linspace(0, 4 * np.sqrt(mu), 100_001)
+        potential = r**2 - 2 * mu * mean_log_between(d, r[:, None], radii) @ weights
+        least = _least_potential(d, mu, radii, weights)
+        assert least <= np.min(potential)
+        assert np.min(potential) - least < 1e-8 * mu
 
 
 @pytest.mark.parametrize(("dim", "mu"), [(2, 1.7), (2, 2.5), (2, 5.0), (3, 3.9), (3, 6.0)])

@@ -12,7 +12,14 @@ import oracle
 import pytest
 from _memory import extra_memory
 
-from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel, kernel_scale, pair_sum, pair_sum_and_grad
+from eccentric_core import (
+    InverseMultiquadricKernel,
+    LogarithmicKernel,
+    kernel_scale,
+    pair_sum,
+    pair_sum_and_grad,
+    pairs,
+)
 from eccentric_core.loss import eccentric_loss_and_grad
 from eccentric_core.pairs import NAMESPACE, default_tile_rows
 
@@ -101,8 +108,10 @@ def test_nan_reaches_the_sum(tile_rows, rng):
     assert np.isnan(pair_sum(x[:5], x[5:], kernel=LogarithmicKernel(1.0), tile_rows=tile_rows))
 
 
-def test_one_row_has_no_pairs():
-    total, grad = pair_sum_and_grad(np.ones((1, 3)), kernel=LogarithmicKernel(1.0))
+@pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
+@pytest.mark.parametrize("kernel", [LogarithmicKernel(1.0), Coulomb(1.0)])
+def test_one_row_has_no_pairs(kernel):
+    total, grad = pair_sum_and_grad(np.ones((1, 3)), kernel=kernel)
     assert total == 0
     np.testing.assert_array_equal(grad, np.zeros((1, 3)))
 
@@ -118,13 +127,13 @@ def test_batches_of_two_sets(library, rng):
 
 
 def test_the_repulsion_is_the_inverse_multiquadric_kernel_of_wae(rng):
-    """The bridge of docs/mathematics.md: the slope of the logarithm is the kernel of WAE-MMD with C = M."""
-    x = rng.standard_normal((20, 5))
-    bandwidth = float(kernel_scale(5, 1.0))
-    t = np.sum((x[:, None] - x[None]) ** 2, axis=-1) / bandwidth
-    np.testing.assert_array_equal(
-        LogarithmicKernel(bandwidth).slope(t, np), InverseMultiquadricKernel(bandwidth).value(t, np)
-    )
+    """The bridge of docs/mathematics.md: the repulsion is 2 mu k(z_i, z_j)(z_i - z_j), k that of WAE-MMD with C = M."""
+    z = rng.standard_normal((20, 5))
+    c = float(kernel_scale(5, 1.5))
+    difference = z[:, None] - z[None]
+    force = np.sum(2 * 1.5 * c / (c + np.sum(difference**2, axis=-1, keepdims=True)) * difference, axis=1)
+    _, grad = eccentric_loss_and_grad(z, 1.5)
+    np.testing.assert_allclose(grad, 2 / 20 * z - 2 / (20 * 19) * force, rtol=0, atol=1e-15)
 
 
 def test_bad_input():
@@ -140,6 +149,14 @@ def test_bad_input():
         pair_sum(x, x.astype(int), kernel=kernel)
 
 
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, np.inf, np.nan, 1e-300])
+def test_bad_bandwidth(bandwidth):
+    with pytest.raises(ValueError, match=f"bandwidth of the kernel must be from .*, got {bandwidth}"):
+        pair_sum(np.zeros((4, 3)), kernel=LogarithmicKernel(bandwidth))
+    with pytest.raises(TypeError, match="bandwidth of the kernel must be a number, got '1'"):
+        pair_sum(np.zeros((4, 3)), kernel=LogarithmicKernel("1"))
+
+
 def test_no_more_of_the_namespace_than_declared(rng):
     """What `NAMESPACE` lists is enough, so that an adapter for a library without the standard knows what to offer."""
     offered = {name: getattr(array_api_strict, name) for name in NAMESPACE}
@@ -149,6 +166,58 @@ def test_no_more_of_the_namespace_than_declared(rng):
     del offered["concat"]
     with pytest.raises(AttributeError, match="concat"):
         eccentric_loss_and_grad(z, 5.0, tile_rows=8, xp=SimpleNamespace(**offered))
+
+
+def test_a_device_that_is_no_cpu(rng):
+    """Larger tiles, and the arrays stay where they are."""
+    values = rng.standard_normal((300, 4))
+    z = array_api_strict.asarray(values, device=array_api_strict.Device("device1"))
+    assert default_tile_rows(z, 4) > 1000
+    for mu in (1.0, 5.0):
+        loss, grad = eccentric_loss_and_grad(z, mu, tile_rows=100)
+        assert loss.device == grad.device == z.device
+        assert float(loss) == pytest.approx(float(eccentric_loss_and_grad(values, mu)[0]), rel=1e-13)
+
+
+def test_without_float64_the_sums_stay_in_float32(rng):
+    """A namespace that does not say that it has float64 is taken at its word."""
+    offered = {name: getattr(array_api_strict, name) for name in NAMESPACE if name != "float64"}
+    for n in (50, 100):
+        z = array_api_strict.asarray(rng.standard_normal((n, 4)).astype(np.float32))
+        loss, grad = eccentric_loss_and_grad(z, 5.0, xp=SimpleNamespace(**offered))
+        assert loss.dtype == grad.dtype == array_api_strict.float32
+        assert float(loss) == pytest.approx(float(eccentric_loss_and_grad(z, 5.0)[0]), rel=1e-6)
+
+
+def test_the_constant_part_of_the_slopes_pays(monkeypatch, rng):
+    """Near the balance of forces float32 gradients gain from working with w - c; any c gives the same gradient."""
+    z = rng.standard_normal((2000, 64))
+    z = (z / np.linalg.norm(z, axis=1, keepdims=True) * 8).astype(np.float32)
+    true_grad = eccentric_loss_and_grad(z.astype(np.float64))[1]
+
+    def error():
+        return np.linalg.norm(eccentric_loss_and_grad(z)[1] - true_grad) / np.linalg.norm(2 / 2000 * z)
+
+    with_c = error()
+    monkeypatch.setattr(pairs, "typical_slope", lambda *_: np.zeros((1, 1, 1), np.float32))
+    without_c = error()
+    assert with_c < 3e-7
+    assert without_c < 3e-6
+    assert with_c < 0.8 * without_c
+
+
+@pytest.mark.parametrize("dim", [2, 64, 512])
+def test_rounding_of_the_distances(dim, rng):
+    """The bound of docs/numerics.md: 16 eps max|z - mean|^2 / h on every t."""
+    noise = rng.standard_normal((300, dim))
+    for x in (noise, 0.1 * noise + 10 * (np.arange(300) % 2)[:, None]):
+        rows = x.astype(np.float32)
+        centre = np.mean(rows, axis=0, keepdims=True)
+        form = pairs.prepare(rows, centre, 2.0, np, wide=False)
+        t = form.left @ form.right.T
+        exact = np.sum((rows.astype(np.float64)[:, None] - rows.astype(np.float64)[None]) ** 2, axis=-1) / 2.0
+        size = np.max(np.sum((rows - centre).astype(np.float64) ** 2, axis=1)) / 2.0
+        assert np.max(np.abs(t - exact)) <= 16 * np.finfo(np.float32).eps * size
 
 
 def test_tiles_are_smaller_for_wider_numbers():

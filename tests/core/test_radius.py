@@ -120,18 +120,15 @@ def test_rule_has_the_moments_of_the_sphere(dim):
 
 
 def test_root_of_dimension_2_in_closed_form():
-    s = np.geomspace(1 + 1e-9, 1e12, 200)
-    y = (np.sqrt(1 + 8 * s) - 1) / 2
-    np.testing.assert_allclose(solve_theorem1(np.array([2.0]), s - 1), (y - 1) * (y + 1), rtol=3e-7, atol=0)
-    s = s[s > 2]  # above, the closed form itself cancels
-    y = (np.sqrt(1 + 8 * s) - 1) / 2
-    np.testing.assert_allclose(solve_theorem1(np.array([2.0]), s - 1), y * y - 1, rtol=4e-15)
+    excess = np.geomspace(1e-12, 1e12, 200)
+    below = 4 * excess / (np.sqrt(9 + 8 * excess) + 3)  # y - 1, without cancellation
+    np.testing.assert_allclose(solve_theorem1(np.array([2.0]), excess), below * (below + 2), rtol=4e-15)
 
 
 def test_extreme_arguments():
-    assert stationary_radius(2, 1e300) == pytest.approx(np.sqrt(2), rel=1e-7)
-    assert np.isfinite(stationary_radius(10**15, 1.0))
-    assert np.isfinite(stationary_radius(64, np.nextafter(0.5, 1)))
+    assert stationary_radius(2, 1e300) == pytest.approx(np.sqrt(2), rel=1e-14)
+    for dim, mu in ((10**15, 1.0), (10**15, 1e5), (64, np.nextafter(0.5, 1)), (2, np.nextafter(0.5, 1))):
+        assert stationary_radius(dim, mu) == pytest.approx(float(enclose_radius(dim, mu)[0]), rel=1e-14)
 
 
 @pytest.mark.parametrize(

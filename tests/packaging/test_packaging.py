@@ -19,6 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PUBLIC = [
     "InverseMultiquadricKernel",
     "LogarithmicKernel",
+    "PairKernel",
     "critical_mu",
     "eccentric_loss",
     "eccentric_loss_and_grad",

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import radius_table
-from _command import Output, UsageError
+from _command import Output, UsageError, open_outputs
 from _settle import Settled, judge_settled
 
 from eccentric_core import loss_floor, stationary_radius
@@ -127,7 +127,15 @@ def test_empirical_beyond_the_boundary_says_so():
         (["--dims", "2-9:0"], ["--dims", "step", "positive"]),
         (["--dims", "1,2"], ["--dims", "2 or more", "got 1"]),
         (["--mu-start", "0.5"], ["--mu-start", "greater than 1/2", "0.5"]),
-        (["--mu-start", "nan"], ["--mu-start", "finite", "nan"]),
+        (["--mu-start", "nan"], ["--mu-start", "greater than 1/2", "nan"]),
+        (["--mu-start", "1e301", "--mu-stop", "1e301"], ["--mu-start", "at most", "1e+301"]),
+        (["--mu-stop", "inf"], ["--mu-stop", "at most", "inf"]),
+        (["--empirical", "--mu", "1e301"], ["--mu", "at most", "1e+301"]),
+        (["--dims", "2-100000000000"], ["--dims", "more than 100,000"]),
+        (["--csv", "{folder}/" + 260 * "n"], ["--csv", "too long"]),
+        (["--csv", "{folder}/loop"], ["--csv", "cannot write"]),
+        (["--csv", "{folder}/same", "--json", "{folder}/same"], ["--csv and --json", "both name"]),
+        (["--csv", ""], ["--csv", "cannot write"]),
         (["--mu-start", "one"], ["--mu-start", "float", "'one'"]),
         (["--mu-step", "0"], ["--mu-step", "positive", "0"]),
         (["--mu-stop", "0.9"], ["empty", "0.9"]),
@@ -146,6 +154,7 @@ def test_empirical_beyond_the_boundary_says_so():
 )
 def test_bad_usage_is_one_line_and_status_2(arguments, words, tmp_path):
     places = {"missing": tmp_path / "missing", "folder": tmp_path}
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
     result = run(*[argument.format(**places) for argument in arguments])
     assert result.returncode == 2
     assert result.stdout == ""  # nothing was computed
@@ -169,17 +178,74 @@ def test_what_is_there_stays_until_the_end(tmp_path):
 def test_output_goes_through_links_and_into_devices(tmp_path):
     target, link = tmp_path / "target.json", tmp_path / "link.json"
     link.symlink_to(target)
-    Output(link, "--json").write(b"{}")
+    Output("--json", link).write(b"{}")
     assert link.is_symlink()
     assert target.read_bytes() == b"{}"
-    Output(Path(os.devnull), "--json").write(b"{}")
+    Output("--json", Path(os.devnull)).write(b"{}")
     assert Path(os.devnull).is_char_device()
+
+
+QUICK = ["--digits", "0", "--dims", "4", "--mu-step", "1"]
+
+
+def shell(command, tmp_path):
+    tool = f"{sys.executable} {TOOL} {' '.join(QUICK)}"
+    command = command.replace("TOOL", tool)
+    result = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, check=False, cwd=tmp_path, timeout=60
+    )
+    assert "Traceback" not in result.stderr
+    return result
+
+
+def test_standard_output_as_a_file_name_is_a_stream(tmp_path):
+    """What stdout is redirected to is appended to, not replaced."""
+    log = tmp_path / "log.txt"
+    log.write_text("precious\n")
+    shell("TOOL --csv /dev/stdout >> log.txt", tmp_path)
+    text = log.read_text()
+    assert text.startswith("precious\n")
+    assert "dim,worst_error" in text
+    assert "PASS" in text
+    assert "dim,worst_error" in shell("TOOL --csv /dev/stdout | cat", tmp_path).stdout
+
+
+def test_a_pipe_is_a_stream(tmp_path):
+    shell("mkfifo pipe; cat pipe > copy & TOOL --csv pipe; wait", tmp_path)
+    assert (tmp_path / "copy").read_text().startswith("dim,worst_error")
+
+
+def test_files_are_written_whatever_becomes_of_the_screen(tmp_path):
+    for k, screen in enumerate(("| head -1", "> /dev/full", ">&-")):
+        shell(f"TOOL --csv {k}.csv {screen}", tmp_path)
+        assert (tmp_path / f"{k}.csv").read_text().startswith("dim,worst_error")
+    assert "cannot write standard output" in shell("TOOL > /dev/full", tmp_path).stderr
+    assert shell("TOOL > /dev/full", tmp_path).returncode == 2
+
+
+def test_one_file_that_fails_does_not_stop_the_others(tmp_path):
+    result = shell("TOOL --csv /dev/full --json t.json", tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "--csv: cannot write /dev/full: No space left" in result.stderr
+    assert (tmp_path / "t.json").exists()
+    assert "PASS" in result.stdout
+
+
+def test_tables_fit_a_narrow_terminal(tmp_path):
+    result = shell("COLUMNS=80 TOOL --empirical --rows 60", tmp_path)
+    assert "2.003703" in result.stdout
+    assert "…" not in result.stdout
+
+
+def test_another_grid_is_named(tmp_path):
+    assert "another grid of mu than the paper's: mu from 1 to 2d + 1 in steps of 1" in shell("TOOL", tmp_path).stdout
 
 
 def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     kept = tmp_path / "kept.json"
     kept.write_text("precious")
-    output = Output(kept, "--json")
+    output = Output("--json", kept)
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     with pytest.raises(OSError, match="No space left"):
         output.write(b"{}")
@@ -187,6 +253,10 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [kept]
 
 
+def test_outputs_that_were_not_asked_for():
+    assert open_outputs(("--csv", None, ())) == []
+
+
 def test_output_complains_early(tmp_path):
     with pytest.raises(UsageError, match="cannot write"):
-        Output(tmp_path / "no" / "where.csv", "--csv")
+        Output("--csv", tmp_path / "no" / "where.csv")
