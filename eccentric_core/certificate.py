@@ -68,8 +68,8 @@ def enclose_radius(
         TypeError, ValueError: an argument is not as described.
         ArithmeticError: the enclosure could not be proved (it would be a defect; no case is known).
 
-    The cost grows with digits * sqrt(1 + 2 mu) for small d: d = 64, mu = 1 at 50 digits takes a few milliseconds,
-    d = 2, mu = 100,000 some seconds.
+    The cost grows with digits * sqrt(mu) for small d: d = 64, mu = 1 at 50 digits takes ten milliseconds, d = 2,
+    mu = 100,000 three seconds.
 
     Source: Theorem 1 of the paper; the proof is in this module's docstring.
 

@@ -117,7 +117,7 @@ def _radial_bound(dim: int, mu: float) -> float:
     The energy E is convex, so that for *any* distribution P with the potential V every other has at least the energy
     E(P) + min V - int V dP. P is a mixture of concentric spheres (the minimiser is rotation-symmetric), found by
     non-negative least squares over a grid of radii that is refined where P has its mass. How good P is decides only
-    how tight the bound is: about 1e-9 of the energy for mu up to 5, 1e-5 at 100.
+    how tight the bound is: about 1e-8 of the energy for mu up to 5, 1e-5 at 100.
     """
     d, rho = np.asarray(float(dim)), float(stationary_radius(dim, mu, scale=1.0))
     radii, weights = np.array([rho]), np.ones(1)

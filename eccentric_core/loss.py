@@ -62,8 +62,8 @@ def eccentric_loss(
         TypeError, ValueError: an argument is not as described. Only static facts are checked: NaN and infinity in z
             are not errors and appear in the loss.
 
-    Time is O(n^2 d), memory O(n d). Rounding is a small multiple of eps max |z - mean|^2 / M of the repulsion, where
-    eps is that of the dtype: an outlier or two far clusters cost their own squared distance.
+    Time is O(n^2 d), memory O(n d). Every |z_i - z_j|^2 / M is exact up to 16 eps max |z - mean|^2 / M, where eps is
+    that of the dtype: within far clusters that costs digits (docs/numerics.md).
 
     Source: equation 1 of the paper.
 
