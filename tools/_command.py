@@ -44,11 +44,11 @@ class Parser(argparse.ArgumentParser):
 
 
 class Screen(Console):
-    """Standard output: at least as wide as the tables, and no reason to fail where nobody reads it."""
+    """Standard output: wide enough for the tables, and no reason to fail where nobody reads it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.width = max(self.width if self.is_terminal else 0, 100 if not self.is_terminal else 80)
+        self.width = max(self.width, 80) if self.is_terminal else 100
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

@@ -111,10 +111,8 @@ def main(argv: list[str] | None = None) -> int:
         screen.print()
         screen.print(settled_table(settled, options.mu, options.scale))
         show_claims(screen, settled_claims)
-        if options.dims and len(settled_dims := [row.dim for row in settled]) < len(dims):
-            screen.print(
-                f"The digits fill {MOST_DIMS} dimensions: no more than {settled_dims[-1]} of the list was tried."
-            )
+        if options.dims and len(settled) < len(dims):
+            screen.print(f"Left out: dimensions beyond {MOST_DIMS}, which the digits do not fill.")
     if not written:
         return 2
     return 0 if all(claim.holds for claim in claims + settled_claims) else 1
@@ -126,7 +124,7 @@ def make_parser() -> Parser:
         "--dims",
         type=parse_dims,
         metavar="LIST",
-        help="dimensions of the table, such as 2,8,64 or 2-20,64 or 10-100:10",
+        help="dimensions of the tables, such as 2,8,64 or 2-20,64 or 10-100:10",
     )
     parser.add_argument("--mu-start", type=float, default=1.0, metavar="MU", help="the grid of mu: first (default 1)")
     parser.add_argument("--mu-stop", type=float, metavar="MU", help="last (default 2d + 1)")

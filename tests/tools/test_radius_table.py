@@ -85,6 +85,7 @@ def test_empirical(tmp_path):
     result = run("--empirical", "--dims", "2,4,100", "--rows", 120, "--json", report_file)
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("PASS") == 9
+    assert "Left out: dimensions beyond 60" in result.stdout
     rows = json.loads(report_file.read_text())["empirical"]["rows"]
     assert [row["dim"] for row in rows] == [2, 4]
     for row in rows:
