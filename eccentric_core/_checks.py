@@ -15,9 +15,8 @@ if TYPE_CHECKING:
 Array: TypeAlias = Any
 Scale: TypeAlias = Literal["paper", "exact"] | float
 
-# Small multiples of mu must not overflow, and float64 must know every dim and its neighbours.
+# Small multiples of mu must not overflow.
 _LARGEST_MU = 1e300
-_LARGEST_DIM = 1e15
 
 _COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
 
@@ -125,26 +124,12 @@ def mu_array(mu: object) -> Floats:
 
 def dim_array(dim: object) -> Floats:
     """Convert dim to float64: whole numbers from 2 up."""
-    values = _real_array(dim, "dim")
-    good = (values >= 2) & (values <= _LARGEST_DIM) & (values == np.floor(values))
-    if not np.all(good):
-        raise ValueError(
-            f"dim must be a whole number, 2 or more (a sphere needs two dimensions) and at most {_LARGEST_DIM:g}, "
-            f"got {_worst(values, good)}"
-        )
-    return values
+    return _whole_from_2(dim, "dim", "a sphere needs two dimensions")
 
 
 def batch_size_array(batch_size: object) -> Floats:
     """Convert batch_size to float64: whole numbers from 2 up."""
-    values = _real_array(batch_size, "batch_size")
-    good = (values >= 2) & (values == np.floor(values)) & np.isfinite(values)
-    if not np.all(good):
-        raise ValueError(
-            f"batch_size must be a whole number, 2 or more (a pair needs two rows), got {_worst(values, good)}; "
-            f"None stands for an infinite batch"
-        )
-    return values
+    return _whole_from_2(batch_size, "batch_size", "a pair needs two rows; None stands for an infinite batch")
 
 
 def nonnegative_array(value: object, name: str) -> Floats:
@@ -152,6 +137,17 @@ def nonnegative_array(value: object, name: str) -> Floats:
     values = _real_array(value, name)
     if np.any(values < 0):
         raise ValueError(f"{name} must not be negative, got {_worst(values, ~(values < 0))}")
+    return values
+
+
+def _whole_from_2(value: object, name: str, reason: str) -> Floats:
+    values = _real_array(value, name)
+    # From 2^53 on float64 does not know every whole number.
+    good = (values >= 2) & (values < 2.0**53) & (values == np.floor(values))
+    if not np.all(good):
+        raise ValueError(
+            f"{name} must be a whole number, 2 or more ({reason}) and below 2^53, got {_worst(values, good)}"
+        )
     return values
 
 
