@@ -78,7 +78,7 @@ def loss_floor(
 
     Returns:
         float64 of the broadcast shape, to a few units of rounding of max(rho^2, |floor|). Where the sphere is not the
-        minimiser a value takes up to a second or two; the last 256 are remembered.
+        minimiser a value takes a tenth of a second or, for large mu, up to two; the last 256 are remembered.
 
     Raises:
         TypeError, ValueError: an argument is not as described.

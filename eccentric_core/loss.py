@@ -141,7 +141,7 @@ def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", 
             f"x and y must have at least 2 dimensions, got d={x.shape[-1]}; with d=1 give scale as a number"
         )
     xp = array_api_compat.array_namespace(x, y) if xp is None else xp
-    mu, bandwidth = _parameters(x.shape[-1], mu, scale)
+    mu, bandwidth = _parameters(x.shape[-1], mu, scale, compute_dtype(x, "x"))
     dtype = getattr(xp, compute_dtype(x, "x"))
     x, y = xp.astype(x, dtype, copy=False), xp.astype(y, dtype, copy=False)
     squares = xp.sum(x * x, axis=-1) + xp.sum(y * y, axis=-1)
@@ -184,22 +184,20 @@ def repulsive_force(
 def _kernel_for(z: Array, mu: float, scale: Scale) -> tuple[int, float, LogarithmicKernel]:
     """The batch size, mu as a float and the kernel of the repulsion."""
     n, d = check_batch(z, "z", min_dim=2 if isinstance(scale, str) else 1)
-    mu, bandwidth = _parameters(d, mu, scale)
-    dtype = compute_dtype(z, "z")
-    check_bandwidth(bandwidth, dtype, "scale (M)")
-    check_bandwidth(mu * bandwidth, dtype, "mu times scale (mu M)")
+    mu, bandwidth = _parameters(d, mu, scale, compute_dtype(z, "z"))
     return n, mu, LogarithmicKernel(bandwidth)
 
 
-def _parameters(dim: int, mu: float, scale: Scale) -> tuple[float, float]:
-    """mu and M, checked, as floats."""  # noqa: D403
+def _parameters(dim: int, mu: float, scale: Scale, dtype: str) -> tuple[float, float]:
+    """mu and M, checked for a dtype to compute in, as floats."""  # noqa: D403
     mu = check_mu(mu)
     check_scale(scale)
-    if isinstance(scale, str):
-        return mu, cached_scale(dim, mu, scale)
     if np.ndim(scale):
         raise TypeError(f"scale must be a single number here, got {scale!r}; call once per scale")
-    return mu, float(scale)
+    bandwidth = cached_scale(dim, mu, scale) if isinstance(scale, str) else float(scale)
+    check_bandwidth(bandwidth, dtype, "scale (M)")
+    check_bandwidth(mu * bandwidth, dtype, "mu times scale (mu M)")
+    return mu, bandwidth
 
 
 def _combine(z: Array, repulsion: Array, n: int, mu: float, bandwidth: float, xp: Any) -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.polynomial import Chebyshev
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from eccentric_core._checks import Floats
 
@@ -64,12 +64,21 @@ def mean_log(dim: Floats, x: Floats) -> Floats:
 
 
 def _average(dim: Floats, x: Floats, function: Callable[[Floats, Floats], Floats]) -> Floats:
-    dim, x = np.broadcast_arrays(dim, x)
-    out = np.empty(dim.shape)
-    for part in _chunks(dim.size):
-        v, weight = sphere_rule(dim.ravel()[part])
-        out.ravel()[part] = np.sum(weight * function(v, x.ravel()[part, None]), axis=1)
-    return out
+    shape = np.broadcast_shapes(dim.shape, x.shape)
+    flat_dim = dim.ravel() if dim.size == 1 else np.broadcast_to(dim, shape).ravel()
+    flat_x = np.broadcast_to(x, shape).ravel()
+    out = np.empty(flat_x.size)
+    for part, v, weight in _sweeps(flat_dim, flat_x.size):
+        out[part] = np.sum(weight * function(v, flat_x[part, None]), axis=1)
+    return out.reshape(shape)
+
+
+def _sweeps(dim: Floats, size: int) -> Iterator[tuple[slice, Floats, Floats]]:
+    """Parts of size elements, each with its rule; dim has shape (size,), or (1,) for one dimension and one rule."""
+    rule = sphere_rule(dim) if dim.size == 1 else None
+    for start in range(0, size, _CHUNK):
+        part = slice(start, start + _CHUNK)
+        yield part, *(rule or sphere_rule(dim[part]))
 
 
 def solve_theorem1(dim: Floats, excess: Floats) -> Floats:
@@ -106,11 +115,10 @@ def _first_guess(dim: Floats, excess: Floats) -> Floats:
 def _solve_by_newton(dim: Floats, excess: Floats) -> Floats:
     """Newton for each element of excess, shape (m,); dim has shape (m,), or (1,) for one dimension."""
     out = np.empty(excess.shape)
-    for part in _chunks(excess.size):
-        here = dim if dim.size == 1 else dim[part]
-        v, weight = sphere_rule(here)
+    guess = _first_guess(dim, excess)
+    for part, v, weight in _sweeps(dim, excess.size):
         weight = 2.0 * weight * v
-        x = _first_guess(here, excess[part])
+        x = guess[part]
         # 1/F is increasing and concave (F is a Stieltjes function), so that from the second step on Newton approaches
         # the root from the left and cannot miss it.
         for _ in range(20):
@@ -124,7 +132,7 @@ def _solve_by_newton(dim: Floats, excess: Floats) -> Floats:
             if np.all(np.abs(step) <= 1e-8 * x):  # convergence is quadratic: the error is now about the square
                 break
         else:
-            raise ArithmeticError(f"Newton's method for Theorem 1 did not converge for dim {here}")
+            raise ArithmeticError(f"Newton's method for Theorem 1 did not converge for dim {dim}")
         out[part] = x
     return out
 
@@ -153,7 +161,3 @@ def _solve_by_polynomial(dim: Floats, excess: Floats) -> Floats:
         if np.max(np.abs(polynomial(between) - correction(between))) < 2e-15:
             return _first_guess(dim, excess) * (1.0 + polynomial(variable(excess)))
     return _solve_by_newton(dim, excess)
-
-
-def _chunks(size: int) -> list[slice]:
-    return [slice(start, start + _CHUNK) for start in range(0, size, _CHUNK)]

@@ -302,6 +302,8 @@ def test_bad_input(function, z, options, error, words):
 def test_bad_input_of_the_kernel():
     with pytest.raises(TypeError, match="x must be an array"):
         pair_kernel([1.0, 2.0], GOOD[0])
+    with pytest.raises(ValueError, match=r"scale \(M\) must be from .* in float64, got 1e\+300"):
+        pair_kernel(GOOD[0], GOOD[1], scale=1e300)
     with pytest.raises(ValueError, match="at least 2 dimensions, got d=1; with d=1 give scale as a number"):
         pair_kernel(GOOD[0, :1], GOOD[0, :1])
     with pytest.raises(ValueError, match=r"same dimension and dtype.*\(3,\).*\(2,\)"):
