@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from rich.console import Console
+from rich.table import Table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -53,6 +54,14 @@ class Screen(Console):
     def on_broken_pipe(self) -> None:
         self.quiet = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+
+
+def make_table(title: str, headings: Iterable[str], caption: str | None = None) -> Table:
+    """An empty table of figures: every column to the right, none of them cut."""
+    table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
+    for heading in headings:
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def run(main: Callable[[], int]) -> NoReturn:

@@ -11,14 +11,17 @@ from matplotlib.figure import Figure
 from eccentric_core import kernel_scale, repulsive_force
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 FORCE_DIM = 64
 FORCE_MUS = (1.0, 1.5, 2.5, 4.5, 16.5, 64.5)
 
 
-def figure1(errors: Mapping[int, float], scale: str) -> Figure:
-    """The greatest percentage difference between rho and sqrt(d) over mu, for every dimension."""
+def figure1(errors: Mapping[int, float], scale: str, claims: Iterable[tuple[float, int]]) -> Figure:
+    """The greatest percentage difference between rho and sqrt(d) over mu, for every dimension.
+
+    claims: bounds of |rho/sqrt(d) - 1| and the dimensions from which they hold, to draw beside it.
+    """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
     dims = np.array(sorted(errors))
@@ -28,10 +31,10 @@ def figure1(errors: Mapping[int, float], scale: str) -> Figure:
     axes.set_ylabel(r"max over $\mu$ of $|\rho/\sqrt{d} - 1|$ (%)")
     axes.set_title(f"Difference between the stationary radius and $\\sqrt{{d}}$, {scale} scale")
     axes.grid(visible=True, which="major", alpha=0.4)
-    if scale == "paper":
-        for bound, first in ((0.1, 12), (0.01, 38), (0.001, 117)):
-            axes.plot([first, dims[-1]], [bound, bound], color="tab:red", linewidth=1, linestyle="--")
-            axes.annotate(f"{bound:g} % from d = {first}", (first, bound), (6, 4), textcoords="offset points")
+    for bound, first in claims:
+        percent = 100 * bound
+        axes.plot([first, dims[-1]], [percent, percent], color="tab:red", linewidth=1, linestyle="--")
+        axes.annotate(f"{percent:g} % from d = {first}", (first, percent), (6, 4), textcoords="offset points")
     return figure
 
 

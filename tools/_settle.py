@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from _command import Claim
-from rich.table import Table
+from _command import Claim, make_table
 from scipy.optimize import minimize
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 from eccentric_core import eccentric_loss_and_grad, loss_floor, sphere_is_minimizer, stationary_radius
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 MOST_ROWS = 1797  # of scikit-learn's digits
 MOST_DIMS = 60  # that they fill: some pixels are never touched
@@ -76,15 +79,12 @@ def judge_settled(rows: list[Settled]) -> list[Claim]:
 def settled_table(rows: list[Settled], mu: float, scale: str) -> Table:
     """The rows as a table."""
     stars = not all(row.is_minimum for row in rows)
-    table = Table(
-        title=f"The loss minimised by L-BFGS from {rows[0].rows} real digits\nmu = {mu:g}, {scale} scale",
-        title_justify="left",
-        caption="* mu is above the critical mu of d: the sphere is not the minimum." if stars else None,
-        caption_justify="left",
-    )
     headings = ("d", "mean\nradius", "rho of this\nbatch", "sqrt(d)", "spread", "loss\nreached", "floor of\nthis batch")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = make_table(
+        f"The loss minimised by L-BFGS from {rows[0].rows} real digits\nmu = {mu:g}, {scale} scale",
+        headings,
+        "* mu is above the critical mu of d: the sphere is not the minimum." if stars else None,
+    )
     for row in rows:
         table.add_row(
             f"{row.dim}" if row.is_minimum else f"{row.dim} *",

@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
-from _command import Parser, Screen, UsageError, open_outputs, run, write_all
+from _command import Parser, Screen, UsageError, make_table, open_outputs, run, write_all
 from _memory import extra_memory
-from rich.table import Table
 from scipy.integrate import quad
 from scipy.optimize import bisect
 from scipy.special import gammaln
@@ -154,9 +153,8 @@ def radius_by_bisection(dim: int, mu: float) -> float:
 
 
 def measure_engine(console: Screen, repeat: int, largest: int) -> list[dict[str, float]]:
-    table = Table(title="loss and gradient, NumPy float32, milliseconds", title_justify="left")
-    for heading in ("n", "d", "n x n form", "eccentric_core", "ratio"):
-        table.add_column(heading, justify="right", no_wrap=True)
+    headings = ("n", "d", "n x n form", "eccentric_core", "ratio")
+    table = make_table("loss and gradient, NumPy float32, milliseconds", headings)
     result = []
     for dim in ENGINE_DIMS:
         for rows in ENGINE_ROWS:

@@ -11,11 +11,10 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from _command import PLOT_SUFFIXES, Parser, Screen, UsageError, open_outputs, run, write_all
+from _command import PLOT_SUFFIXES, Parser, Screen, UsageError, make_table, open_outputs, run, write_all
 from _figures import encode
 from _settle import minimise
 from matplotlib.figure import Figure
-from rich.table import Table
 
 from eccentric_core import critical_mu, kernel_scale, loss_floor, sphere_is_minimizer, sphere_loss, stationary_radius
 
@@ -35,10 +34,8 @@ def main(argv: list[str] | None = None) -> int:
     except UsageError as error:
         parser.error(str(error))
     n = options.rows
-    table = Table(title=f"{n} points moved by L-BFGS", title_justify="left")
     headings = ("d", "mu", "critical\nmu", "sphere is\nminimum", "radii / rho", "loss", "on the\nsphere", "floor")
-    for heading in headings:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = make_table(f"{n} points moved by L-BFGS", headings)
     drawn = {}
     for dim, mu in CASES:
         points, loss = minimise(np.random.default_rng(0).standard_normal((n, dim)), mu, "paper")

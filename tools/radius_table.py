@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Any
 
 import mpmath
 import numpy as np
-from _command import PLOT_SUFFIXES, Claim, Output, Parser, Screen, UsageError, open_outputs, run, write_all
+from _command import PLOT_SUFFIXES, Claim, Output, Parser, Screen, UsageError, make_table, open_outputs, run, write_all
 from _figures import encode, figure1, figure2
 from _settle import MOST_DIMS, MOST_ROWS, judge_settled, settle, settled_table
 from rich.console import Console
 from rich.progress import Progress, track
-from rich.table import Table
 
 from eccentric_core import critical_mu, enclose_radius, stationary_radius
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from rich.table import Table
 
 FIRST, LAST = 2, 300
 TABLE_DIMS = (2, 3, 4, 6, 8, 11, 12, 16, 24, 32, 37, 38, 64, 100, 116, 117, 150, 200, 250, 300)
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     errors = worst_errors(sorted({*range(FIRST, LAST + 1), *dims}), grid, options.scale)
     rows = [make_row(dim, *errors[dim], options) for dim in dims]
     claims = judge(errors, options.scale)
-    settled = [settle(dim, options.mu, options.scale, options.rows) for dim in progress(settle_dims)]
+    settled = [settle(dim, options.mu, options.scale, options.rows) for dim in with_progress(settle_dims)]
     settled_claims = judge_settled(settled) if settled else []
 
     # Files first: whatever becomes of the screen, they are there.
@@ -175,9 +176,11 @@ def check(options: argparse.Namespace, dims: tuple[int, ...], settle_dims: list[
     if dims[0] < 2:
         raise UsageError(f"argument --dims: a dimension must be 2 or more, got {dims[0]}")
     if not 0.5 < grid.start <= LARGEST_MU:
-        raise UsageError(f"argument --mu-start: mu must be greater than 1/2 and at most 1e12, got {grid.start!r}")
+        raise UsageError(
+            f"argument --mu-start: must be greater than 1/2 and at most {LARGEST_MU:g}, got {grid.start!r}"
+        )
     if grid.stop is not None and not grid.stop <= LARGEST_MU:
-        raise UsageError(f"argument --mu-stop: mu must be at most 1e12, got {grid.stop!r}")
+        raise UsageError(f"argument --mu-stop: must be at most {LARGEST_MU:g}, got {grid.stop!r}")
     if not grid.step > 0 or not np.isfinite(grid.step):
         raise UsageError(f"argument --mu-step: the step must be positive, got {grid.step:g}")
     shortest = 2 * FIRST + 1 if grid.stop is None else grid.stop
@@ -190,7 +193,7 @@ def check(options: argparse.Namespace, dims: tuple[int, ...], settle_dims: list[
         raise UsageError(f"argument --digits: must not be negative, got {options.digits}")
     if options.empirical:
         if not 0.5 < options.mu <= LARGEST_MU:
-            raise UsageError(f"argument --mu: must be greater than 1/2 and at most 1e12, got {options.mu!r}")
+            raise UsageError(f"argument --mu: must be greater than 1/2 and at most {LARGEST_MU:g}, got {options.mu!r}")
         if not settle_dims:
             raise UsageError(f"argument --dims: the digits of --empirical fill {MOST_DIMS} dimensions, got {dims[0]}")
         fewest = settle_dims[-1] + 1
@@ -258,15 +261,9 @@ def radius_table(rows: list[Row], grid: MuGrid, options: argparse.Namespace) -> 
         notes.insert(
             0, f"digits agreed: of float64 with an enclosure to {digits} digits, at mu = 1 and at the worst mu."
         )
-    table = Table(
-        title=f"Radius rho of the stationary sphere, {options.scale} scale\n{grid.describe()}",
-        title_justify="left",
-        caption="\n".join(notes),
-        caption_justify="left",
-    )
+    title = f"Radius rho of the stationary sphere, {options.scale} scale\n{grid.describe()}"
     headings = ["d", "worst of\n|rho/sqrt(d) - 1|", "at mu", "rho at\nmu = 1", "sqrt(d)", "digits\nagreed"]
-    for heading in [*headings, "critical\nmu"]:
-        table.add_column(heading, justify="right", no_wrap=True)
+    table = make_table(title, [*headings, "critical\nmu"], "\n".join(notes))
     for row in rows:
         table.add_row(
             f"{row.dim}",
@@ -286,7 +283,7 @@ def show_claims(screen: Screen, claims: list[Claim]) -> None:
         screen.print(f"[{style}]{'PASS' if claim.holds else 'FAIL'}[/]  {claim.text}: {claim.measured}")
 
 
-def progress(dims: list[int]) -> Iterable[int]:
+def with_progress(dims: list[int]) -> Iterable[int]:
     console = Console(stderr=True)
     return track(dims, "minimising", console=console, transient=True, disable=not_a_terminal())
 
@@ -305,7 +302,8 @@ def render(output: Output, rows: list[Row], report: dict[str, Any]) -> bytes:
             writer.writerows(asdict(row) for row in rows)
             return text.getvalue().encode()
         case "--plot":
-            return encode(figure1(report["figure1"], report["scale"]), output.suffix)
+            claims = CLAIMS if report["scale"] == "paper" else ()
+            return encode(figure1(report["figure1"], report["scale"], claims), output.suffix)
         case "--force-plot":
             return encode(figure2(), output.suffix)
     # JSON has no infinity: a missing critical mu is null.
