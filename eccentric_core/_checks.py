@@ -53,7 +53,9 @@ def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: in
         )
     compute_dtype(array, name)
     rows, dim = shape[-2:]
-    if rows < min_rows:
+    if dim is None:
+        raise ValueError(f"{name} must have a known dimension d, got shape {shape}; set its last axis")
+    if rows is not None and rows < min_rows:  # a framework may learn the rows later
         raise ValueError(
             f"{name} must hold at least {min_rows} row{'s' * (min_rows > 1)} (n of shape (..., n, d)), "
             f"got n={rows} in shape {shape}; drop the incomplete batch or make batches larger"

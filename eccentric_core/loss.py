@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
 import numpy as np
@@ -17,7 +17,8 @@ from eccentric_core._checks import (
     mu_array,
     nonnegative_array,
 )
-from eccentric_core.pairs import LogarithmicKernel, pair_sum, pair_sum_and_grad
+from eccentric_core.kernels import LogarithmicKernel
+from eccentric_core.pairs import pair_sum, pair_sum_and_grad
 from eccentric_core.scale import cached_scale, resolve_scale
 
 if TYPE_CHECKING:
@@ -71,11 +72,10 @@ def eccentric_loss(
     >>> float(eccentric_loss(z).round(4))
     -2.8844
     """
-    n, mu, kernel = _kernel_for(z, mu, scale)
+    plan = plan_loss(z, mu, scale)
     xp = array_api_compat.array_namespace(z) if xp is None else xp
-    z = xp.astype(z, getattr(xp, compute_dtype(z, "z")), copy=False)
-    repulsion = pair_sum(z, kernel=kernel, tile_rows=tile_rows, xp=xp)
-    return _combine(z, repulsion, n, mu, kernel.bandwidth, xp)
+    z = xp.astype(z, getattr(xp, plan.dtype), copy=False)
+    return plan.loss(z, pair_sum(z, kernel=plan.kernel, tile_rows=tile_rows, xp=xp), z.shape[-2], xp)
 
 
 @_flowing
@@ -97,13 +97,12 @@ def eccentric_loss_and_grad(
     >>> bool(loss == eccentric_loss(z)), grad.shape
     (True, (100, 8))
     """
-    n, mu, kernel = _kernel_for(z, mu, scale)
+    plan = plan_loss(z, mu, scale)
     xp = array_api_compat.array_namespace(z) if xp is None else xp
-    dtype, z = z.dtype, xp.astype(z, getattr(xp, compute_dtype(z, "z")), copy=False)
-    wide = mu > _WIDE_ABOVE
-    repulsion, repulsion_grad = pair_sum_and_grad(z, kernel=kernel, tile_rows=tile_rows, xp=xp, wide=wide)
-    grad = z * (2.0 / n) - repulsion_grad * (mu * kernel.bandwidth / (n * (n - 1.0)))
-    return _combine(z, repulsion, n, mu, kernel.bandwidth, xp), xp.astype(grad, dtype, copy=False)
+    n, dtype, z = z.shape[-2], z.dtype, xp.astype(z, getattr(xp, plan.dtype), copy=False)
+    repulsion, grad = pair_sum_and_grad(z, kernel=plan.kernel, tile_rows=tile_rows, xp=xp, wide=plan.wide)
+    grad = z * (2.0 / n) - grad * plan.weight(n)
+    return plan.loss(z, repulsion, n, xp), xp.astype(grad, dtype, copy=False)
 
 
 def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", xp: Any = None) -> Array:
@@ -181,11 +180,33 @@ def repulsive_force(
         return (2.0 * m * root / (s + 1.0 / s))[()]
 
 
-def _kernel_for(z: Array, mu: float, scale: Scale) -> tuple[int, float, LogarithmicKernel]:
-    """The batch size, mu as a float and the kernel of the repulsion."""
-    n, d = check_batch(z, "z", min_dim=2 if isinstance(scale, str) else 1)
-    mu, bandwidth = _parameters(d, mu, scale, compute_dtype(z, "z"))
-    return n, mu, LogarithmicKernel(bandwidth)
+class LossPlan(NamedTuple):
+    """What the loss of a batch is made of, known before the batch is: the part that every framework shares."""
+
+    dtype: str  # to compute in
+    mu: float
+    kernel: LogarithmicKernel  # of the repulsion
+
+    @property
+    def wide(self) -> bool:
+        """Whether the sums that make a float32 gradient belong in float64."""
+        return self.mu > _WIDE_ABOVE
+
+    def weight(self, n: Any) -> Any:
+        """The weight mu M / (n (n-1)) of the sum over the pairs of n rows."""
+        return self.mu * self.kernel.bandwidth / (n * (n - 1.0))
+
+    def loss(self, z: Array, repulsion: Array, n: Any, xp: Any) -> Array:
+        """The loss of rows z in the dtype to compute in, among n in all, with their sum over pairs."""
+        return xp.sum(z * z, axis=(-2, -1)) / n - repulsion * self.weight(n)
+
+
+def plan_loss(z: Array, mu: float, scale: Scale) -> LossPlan:
+    """Check the arguments of a loss by their static facts and plan it."""
+    _, d = check_batch(z, "z", min_dim=2 if isinstance(scale, str) else 1)
+    dtype = compute_dtype(z, "z")
+    mu, bandwidth = _parameters(d, mu, scale, dtype)
+    return LossPlan(dtype, mu, LogarithmicKernel(bandwidth))
 
 
 def _parameters(dim: int, mu: float, scale: Scale, dtype: str) -> tuple[float, float]:
@@ -198,7 +219,3 @@ def _parameters(dim: int, mu: float, scale: Scale, dtype: str) -> tuple[float, f
     check_bandwidth(bandwidth, dtype, "scale (M)")
     check_bandwidth(mu * bandwidth, dtype, "mu times scale (mu M)")
     return mu, bandwidth
-
-
-def _combine(z: Array, repulsion: Array, n: int, mu: float, bandwidth: float, xp: Any) -> Array:
-    return xp.sum(z * z, axis=(-2, -1)) / n - repulsion * (mu * bandwidth / (n * (n - 1.0)))

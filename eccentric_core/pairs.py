@@ -1,103 +1,53 @@
-"""The engine: a sum over pairs of phi(D_ij) and its gradient, in one sweep over tiles.
+"""The engine: a sum over pairs of phi(D_ij) and its derivatives, in one sweep over tiles.
 
     S = sum over pairs (i, j) of phi(D_ij / h),   D_ij = |x_i - y_j|^2,   h the kernel's bandwidth
 
     dS/dx_i = sum over j of (2/h) phi'(D_ij / h) (x_i - y_j)
 
 The pairs are those of one set with itself (i != j, in both orders) or of one set with another (all i and j). Any energy
-of this form is a small object with phi and phi' (`PairKernel`).
+of this form is a small object with phi and its derivatives (`eccentric_core.kernels`). `eccentric_core.tiles` is what
+one tile computes, `eccentric_core.sweep` the loop over tiles. Memory is O(n d) and one tile, never n x n.
 
-One tile takes p rows of x and q rows of y: a matrix product makes t = D/h, the kernel makes the sum of phi(t) and the
-slopes w = phi'(t), and two more matrix products make what the gradient needs, sum_j w_ij y_j and sum_i w_ij x_i, with
-the row sums of w riding along as a column of ones. Of one set only the tiles on and above the diagonal are visited.
-Memory is O(n d) and one tile, never n x n.
+The batch mean is subtracted first: distances don't change, but what remains is small, and rounding with it. The
+gradient is a difference of large sums, so rounding of the sums is what limits it. A constant part of the slopes w makes
+up most of them, and what it adds to the gradient is known in closed form: the tiles work with w - c, where c = phi' at
+the mean of t. Where a few close pairs have slopes far above all others, the sums can be kept in float64 (`wide`).
 
-The gradient is a difference of large sums, so rounding of the sums is what limits it. A constant part of w makes up
-most of them, and what it adds to the gradient is known in closed form: the tiles work with w - c, where c = phi' at the
-mean of t. Where a few close pairs have slopes far above all others, the sums can be kept in float64 (`wide`).
-
-Everything is written in the array API standard and takes its functions from the namespace `xp` (`NAMESPACE` lists
-them). Nothing is updated in place, so that libraries with immutable arrays and automatic differentiation go through
-the same lines. A framework that must drive the loop itself builds it from `prepare`, `typical_slope`, `tile` and
-`pair_gradient`, as `_sweep_batches` does.
+A framework binds `PairSum`, with a driver of its own.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import numpy as np
 
 from eccentric_core._checks import check_bandwidth, check_batch, check_tile_rows, compute_dtype
-
-if TYPE_CHECKING:
-    from eccentric_core._checks import Array
-
-# What `xp` must offer, beside operators and indexing: the functions and the dtypes of the standard that are used here
-# and in `eccentric_core.loss`.
-NAMESPACE = (
-    *("astype", "concat", "eye", "float32", "float64", "isfinite", "log1p", "matmul", "matrix_transpose"),
-    *("maximum", "mean", "ones_like", "reshape", "stack", "sum", "where", "zeros", "zeros_like"),
+from eccentric_core.sweep import Driver, columns_of, slices, sweep, total_of
+from eccentric_core.tiles import (
+    Rows,
+    derivative_of_moments,
+    energy,
+    energy_and_moments,
+    gradient_of_moments,
+    prepare,
+    prepare_direction,
+    second_moments,
+    typical_slope,
 )
 
-# Bytes of one tile. On a CPU a tile, its kernel values and its slopes then stay in the second-level cache of a core;
-# an accelerator wants few large tiles.
-_TILE_BYTES_CPU = 600_000
-_TILE_BYTES_ACCELERATOR = 64_000_000
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from eccentric_core._checks import Array
+    from eccentric_core.kernels import PairKernel
+    from eccentric_core.sweep import Forms
 
 # Up to this many rows a sweep is computed in float64 where the device has it, whatever the dtype.
 _FEW_ROWS = 64
-
-
-class PairKernel(Protocol):
-    """An energy of a pair as a function of its squared distance in units of a bandwidth: phi(t), t = D/h >= 0."""
-
-    @property
-    def bandwidth(self) -> float:
-        """h, a positive number in the squared units of the latents."""
-        ...
-
-    def value(self, t: Array, xp: Any) -> Array:
-        """phi(t), of the shape of t."""
-        ...
-
-    def slope(self, t: Array, xp: Any) -> Array:
-        """phi'(t), of the shape of t."""
-        ...
-
-
-@dataclass(frozen=True)
-class LogarithmicKernel:
-    """phi(t) = log(1 + t), the repulsion of the eccentric loss, where the bandwidth is M."""
-
-    bandwidth: float
-
-    def value(self, t: Array, xp: Any) -> Array:
-        """log(1 + t), exact also where 1 + t rounds to 1."""
-        return xp.log1p(t)
-
-    def slope(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
-        """1/(1 + t)."""
-        return 1.0 / (1.0 + t)
-
-
-@dataclass(frozen=True)
-class InverseMultiquadricKernel:
-    """phi(t) = 1/(1 + t), the kernel of WAE-MMD, where the bandwidth is C."""
-
-    bandwidth: float
-
-    def value(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
-        """1/(1 + t)."""
-        return 1.0 / (1.0 + t)
-
-    def slope(self, t: Array, xp: Any) -> Array:
-        """-1/(1 + t)^2."""
-        value = self.value(t, xp)
-        return -value * value
 
 
 def pair_sum(
@@ -121,11 +71,11 @@ def pair_sum(
 
     NaN and infinity in the rows appear in the result.
 
-    >>> import numpy as np
+    >>> from eccentric_core import InverseMultiquadricKernel
     >>> float(pair_sum(np.asarray([[0.0], [1.0], [3.0]]), kernel=InverseMultiquadricKernel(1.0)))
     1.6
     """
-    return _sweep(x, y, kernel, tile_rows, xp, gradient=False, wide=False)[0]
+    return _bound(x, y, kernel, tile_rows, xp).value(*_sets(x, y))
 
 
 def pair_sum_and_grad(
@@ -150,180 +100,205 @@ def pair_sum_and_grad(
     Raises:
         TypeError, ValueError: an argument is not as described.
     """
-    return _sweep(x, y, kernel, tile_rows, xp, gradient=True, wide=wide)
+    return _bound(x, y, kernel, tile_rows, xp, wide=wide).value_and_gradients(*_sets(x, y))
 
 
-class Rows(NamedTuple):
-    """Rows in the forms that a tile multiplies: left times right makes t = D/h, slopes times ones make moments."""
+def pair_sum_hvp(
+    x: Array,
+    u: Array,
+    y: Array | None = None,
+    v: Array | None = None,
+    *,
+    kernel: PairKernel,
+    tile_rows: int | None = None,
+    xp: Any = None,
+    wide: bool = False,
+) -> tuple[Array, ...]:
+    """The Hessian of `pair_sum` times a vector: the derivative of its gradients along the directions u and v.
 
-    left: Array  # [-2 x/h, |x|^2/h, 1], shape (..., n, d + 2)
-    right: Array  # [x, 1, |x|^2/h], shape (..., n, d + 2)
-    ones: Array  # [x, 1], shape (..., n, d + 1), in the dtype of the moments
-
-
-def prepare(x: Array, centre: Array, bandwidth: float, xp: Any, *, wide: bool) -> Rows:
-    """Bring rows of shape (..., n, d) into these forms.
-
-    The centre, of shape (..., 1, d), is subtracted first: distances don't change, but what remains is small, and
-    rounding with it. It must be the same for both sets.
-    """
-    x = x - centre
-    square = xp.sum(x * x, axis=-1, keepdims=True) * (1.0 / bandwidth)
-    one = xp.ones_like(square)
-    left, right = xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
-    ones = right[..., :-1]
-    return Rows(left, right, xp.astype(ones, xp.float64, copy=False) if wide else ones)
-
-
-def typical_slope(x: Rows, y: Rows, kernel: PairKernel, xp: Any) -> Array:
-    """The constant c: phi' at the mean of t over all pairs of x and y, of shape (..., 1, 1)."""
-    mean_left = xp.mean(x.left, axis=-2, keepdims=True)
-    mean_right = xp.mean(y.right, axis=-2, keepdims=True)
-    t = xp.matmul(mean_left, xp.matrix_transpose(mean_right))
-    zero = xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t))
-    slope = kernel.slope(xp.maximum(t, zero), xp)
-    # Any constant is right; a kernel may be infinite where all rows coincide.
-    return xp.astype(xp.where(xp.isfinite(slope), slope, zero), x.ones.dtype, copy=False)
-
-
-def tile(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool, shift: Array | None) -> tuple[Array, ...]:
-    """One tile: the sum of phi and, where a shift is given, what its pairs add to the gradient.
+        sum over j of (2/h) [phi'(t_ij) (u_i - v_j) + (2/h) phi''(t_ij) <x_i - y_j, u_i - v_j> (x_i - y_j)]
 
     Args:
-        x: p rows.
-        y: q rows.
-        kernel: phi and h.
-        xp: the array namespace.
-        diagonal: both are the same rows, and a row is no pair with itself.
-        shift: the constant c, of shape (..., 1, 1), to ask for the gradient too.
+        x, y, kernel, tile_rows, xp, wide: as in `pair_sum_and_grad`.
+        u, v: directions of the shapes and dtypes of x and y.
 
     Returns:
-        (total,) or (total, moment of x, moment of y). A moment has shape (..., p or q, d + 1): the sum over the other
-        rows of (w - c) times the row, and of w - c. `pair_gradient` turns the sum of all moments of a row into its
-        gradient. On the diagonal the moment of x holds all there is.
+        (derivative of the gradient of x,) and, of two sets, also that of the gradient of y.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    >>> from eccentric_core import LogarithmicKernel
+    >>> x, u = np.asarray([[0.0], [1.0]]), np.asarray([[0.0], [1.0]])
+    >>> print(pair_sum_hvp(x, u, kernel=LogarithmicKernel(3.0))[0].round(3))
+    [[-0.5]
+     [ 0.5]]
     """
-    t = xp.matmul(x.left, xp.matrix_transpose(y.right))
-    zero = xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t))
-    # Rounding makes the distance of close pairs negative. A NaN stays a NaN: `maximum` and not `where`.
-    t = xp.maximum(t, zero)
-    other = xp.eye(t.shape[-1], dtype=t.dtype, device=array_api_compat.device(t)) < 0.5 if diagonal else None
-    value = kernel.value(t, xp)
-    total = xp.sum(value if other is None else xp.where(other, value, zero), axis=(-2, -1))
-    if shift is None:
-        return (total,)
-    slope = xp.astype(kernel.slope(t, xp), y.ones.dtype, copy=False) - shift
-    if other is not None:
-        return total, xp.matmul(xp.where(other, slope, xp.zeros_like(shift)), y.ones)
-    return total, xp.matmul(slope, y.ones), xp.matmul(xp.matrix_transpose(slope), x.ones)
+    for name, rows, direction in (("u", x, u), ("v", y, v)):
+        facts, expected = ((getattr(a, "shape", None), getattr(a, "dtype", None)) for a in (direction, rows))
+        if facts != expected:
+            raise ValueError(
+                f"{name} must have the shape and dtype of what it is a direction of, {expected}, got {facts}"
+            )
+    return _bound(x, y, kernel, tile_rows, xp, wide=wide).hvp(_sets(x, y), _sets(u, v))
 
 
-def pair_gradient(x: Rows, y: Rows, moment: Array, shift: Array, factor: float, xp: Any) -> Array:
-    """The gradient factor * sum_j w_ij (x_i - y_j) from the sum of the moments of x, of shape (..., n, d + 1)."""
-    # What the constant part of w adds to the moments is a sum over all rows of y.
-    moment = (moment + shift * xp.sum(y.ones, axis=-2, keepdims=True)) * factor
-    gradient = x.ones[..., :-1] * moment[..., -1:] - moment[..., :-1]
-    return xp.astype(gradient, x.left.dtype, copy=False)
+@dataclass(frozen=True)
+class PairSum:
+    """A sum over pairs as a function of one set of rows or of two, for a framework to bind.
 
+    The sets are arrays of shapes (..., n, d) and (..., m, d) that `check_sets` has seen. Results have the dtype to
+    compute in: float64 for float64, otherwise float32.
+    """
 
-def default_tile_rows(x: Array, itemsize: int) -> int:
-    """The rows of one tile for the device of x and a dtype of itemsize bytes."""
-    # The standard does not name devices. NumPy, PyTorch, JAX and array-api-strict all write "cpu" in theirs; a library
-    # that does not gets tiles that are larger than its cache, which costs time and nothing else.
-    on_cpu = "cpu" in str(array_api_compat.device(x)).lower()
-    rows = math.isqrt((_TILE_BYTES_CPU if on_cpu else _TILE_BYTES_ACCELERATOR) // itemsize)
-    return max(rows // 64, 1) * 64
+    kernel: PairKernel
+    driver: Driver
+    tile_rows: int | None = None
+    wide: bool = False
 
+    def value(self, *sets: Array) -> Array:
+        """The sum, of shape (...)."""
+        return self._by_batches(self._value, sets)[0]
 
-@np.errstate(invalid="ignore", over="ignore")  # NaN and infinity flow through to the result, which tells of them
-def _sweep(
-    x: Array, y: Array | None, kernel: PairKernel, tile_rows: int | None, xp: Any, *, gradient: bool, wide: bool
-) -> tuple[Array, ...]:
-    shapes = [check_batch(x, "x", min_rows=1)]
-    if y is not None:
-        shapes.append(_check_second(x, y))
-    check_tile_rows(tile_rows)
-    result_dtype, lead = compute_dtype(x, "x"), tuple(x.shape[:-2])
-    check_bandwidth(kernel.bandwidth, result_dtype)
-    xp = array_api_compat.array_namespace(*(rows for rows in (x, y) if rows is not None)) if xp is None else xp
-    # A single outlier drags the mean of few rows far away from the others. For few rows float64 costs nothing.
-    few = max(shapes[0][0], shapes[-1][0]) <= _FEW_ROWS
-    dtype = "float64" if few and _has_float64(x, xp) else result_dtype
-    # Leading axes become one, and the rows of many small batches share a tile.
-    batches = math.prod(lead)
-    flat = [
-        xp.reshape(xp.astype(rows, getattr(xp, dtype), copy=False), (batches, *shape))
-        for rows, shape in zip((x, y), shapes, strict=False)
-    ]
-    centre = xp.mean(flat[0], axis=-2, keepdims=True)
-    wide = wide and _has_float64(x, xp)
-    sets = [prepare(rows, centre, kernel.bandwidth, xp, wide=wide) for rows in flat]
-    size = tile_rows or default_tile_rows(x, 8 if dtype == "float64" else 4)
-    step = max(1, size * size // math.prod(min(size, n) for n in (shapes[0][0], shapes[-1][0])))
-    parts = []
-    for some in _slices(batches, step):
-        chunk = [Rows(*(form[some, ...] for form in rows)) for rows in sets]
-        parts.append(_sweep_batches(chunk, kernel, size, xp, gradient=gradient))
-    results = [_joined(list(part), xp, axis=0) for part in zip(*parts, strict=True)]
-    return tuple(
-        xp.astype(xp.reshape(result, (*lead, *shape)), getattr(xp, result_dtype), copy=False)
-        for result, shape in zip(results, [(), *shapes], strict=False)
-    )
+    def value_and_gradients(self, *sets: Array) -> tuple[Array, ...]:
+        """The sum and its gradient with respect to every set."""
+        return self._by_batches(self._value_and_gradients, sets)
 
+    def hvp(self, sets: Sequence[Array], directions: Sequence[Array]) -> tuple[Array, ...]:
+        """The derivative of the gradient of every set along the directions of all."""
+        return self._by_batches(self._hvp, (*sets, *directions))
 
-def _sweep_batches(sets: list[Rows], kernel: PairKernel, size: int, xp: Any, *, gradient: bool) -> tuple[Array, ...]:
-    """The sums, shape (b,), and gradients of b batches of one set or two."""
-    one_set, x, y = len(sets) == 1, sets[0], sets[-1]
-    shift = typical_slope(x, y, kernel, xp) if gradient else None
-    row_blocks, column_blocks = _blocks(x, size), _blocks(y, size)
-    totals = []
-    # Moments are kept by block and added as new arrays, as not every library can update a slice.
-    of_rows: list[Array] = [None] * len(row_blocks)
-    of_columns: list[Array] = of_rows if one_set else [None] * len(column_blocks)
-    for i, rows in enumerate(row_blocks):
-        for j in range(i if one_set else 0, len(column_blocks)):
-            diagonal = one_set and i == j
-            total, *moments = tile(rows, column_blocks[j], kernel, xp, diagonal=diagonal, shift=shift)
+    def _value(self, sets: Sequence[Array]) -> tuple[Array, ...]:
+        rows, xp = self._prepared(sets)[0], self.driver.xp
+
+        def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
+            total = energy(Rows(*x), Rows(*y), self.kernel, xp, diagonal=diagonal)
             # Off the diagonal of one set a pair counts in both orders.
-            totals.append(total * 2.0 if one_set and not diagonal else total)
-            for moment, (place, k) in zip(moments, ((of_rows, i), (of_columns, j)), strict=False):
-                place[k] = moment if place[k] is None else place[k] + moment
-    value = xp.sum(xp.stack(totals, axis=-1), axis=-1)
-    if not gradient:
-        return (value,)
-    # Of one set a row is at either end of its pairs.
-    factor = (4.0 if one_set else 2.0) / kernel.bandwidth
-    of_x = pair_gradient(x, y, _joined(of_rows, xp), shift, factor, xp)
-    if one_set:
-        return value, of_x
-    return value, of_x, pair_gradient(y, x, _joined(of_columns, xp), shift, factor, xp)
+            return (total if diagonal or len(rows) == 2 else total * 2.0,), (None,)
 
+        (of_x, *_) = sweep(rows, step, lambda x: (_total_like(x, xp),), self.driver, self._tile_rows(sets))
+        return (total_of(of_x, self.driver),)
 
-def _check_second(x: Array, y: Array) -> tuple[int, int]:
-    """Check the second set, also against the first; return its shape."""
-    m, d = check_batch(y, "y", min_rows=1)
-    if y.shape[:-2] != x.shape[:-2] or d != x.shape[-1]:
-        raise ValueError(
-            f"y must have the leading axes and the dimension of x, got {tuple(y.shape)} beside {tuple(x.shape)}"
+    def _value_and_gradients(self, sets: Sequence[Array]) -> tuple[Array, ...]:
+        rows, xp = self._prepared(sets)[0], self.driver.xp
+        shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
+
+        def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
+            total, of_x, *of_y = energy_and_moments(Rows(*x), Rows(*y), self.kernel, xp, shift=shift, diagonal=diagonal)
+            return (total if diagonal or len(rows) == 2 else total * 2.0, of_x), (None, *of_y)
+
+        def outline(x: Forms) -> tuple[Array, ...]:
+            return _total_like(x, xp), xp.matrix_transpose(Rows(*x).ones)
+
+        sums = sweep(rows, step, outline, self.driver, self._tile_rows(sets))
+        gradients = (
+            gradient_of_moments(x, y, columns_of(of_x, self.driver), shift, xp) * self._factor(sets)
+            for x, y, of_x in zip(rows, reversed(rows), sums, strict=True)
         )
-    if compute_dtype(y, "y") != compute_dtype(x, "x"):
-        raise TypeError(f"y must have the dtype of x, got {y.dtype} beside {x.dtype}; convert one of them")
-    return m, d
+        return total_of(sums[0], self.driver), *gradients
+
+    def _hvp(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
+        sets, directions = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
+        rows, along = self._prepared(sets, directions)
+        xp = self.driver.xp
+        shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
+        both = [(*x, *u) for x, u in zip(rows, along, strict=True)]
+
+        def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
+            of_x, *of_y = second_moments(_halves(x), _halves(y), self.kernel, xp, shift=shift, diagonal=diagonal)
+            return (of_x,), tuple(of_y)
+
+        def outline(x: Forms) -> tuple[Array, ...]:
+            return (xp.matrix_transpose(xp.concat([half.ones for half in reversed(_halves(x))], axis=-1)),)
+
+        sums = sweep(both, step, outline, self.driver, self._tile_rows(sets))
+        return tuple(
+            derivative_of_moments(_halves(x), _halves(y), columns_of(of_x, self.driver), shift, xp) * self._factor(sets)
+            for x, y, of_x in zip(both, reversed(both), sums, strict=True)
+        )
+
+    def _factor(self, sets: Sequence[Array]) -> float:
+        # Of one set a row is at either end of its pairs.
+        return (4.0 if len(sets) == 1 else 2.0) / self.kernel.bandwidth
+
+    def _prepared(self, sets: Sequence[Array], directions: Sequence[Array] = ()) -> tuple[list[Rows], list[Rows]]:
+        """The forms of the sets and of their directions."""
+        xp, wide = self.driver.xp, self.wide and self.driver.has_float64(sets[0])
+        dtype = xp.float64 if wide else sets[0].dtype
+        centred = _centred(sets, xp)
+        rows = [prepare(x, self.kernel.bandwidth, xp, dtype=dtype) for x in centred]
+        along = _centred(directions, xp)
+        return rows, [prepare_direction(x, u, xp, dtype=dtype) for x, u in zip(centred, along, strict=False)]
+
+    def _tile_rows(self, sets: Sequence[Array]) -> int:
+        return self.tile_rows or self.driver.tile_rows(sets[0])
+
+    @np.errstate(invalid="ignore", over="ignore")  # NaN and infinity flow through to the result, which tells of them
+    def _by_batches(
+        self, function: Callable[[Sequence[Array]], tuple[Array, ...]], arrays: Sequence[Array]
+    ) -> tuple[Array, ...]:
+        """The function of arrays in the dtype to compute in, of some batches at a time."""
+        xp, driver = self.driver.xp, self.driver
+        result_dtype = getattr(xp, compute_dtype(arrays[0], "x"))
+        # A single outlier drags the mean of few rows far away from the others. For few rows float64 costs nothing.
+        sizes = [rows.shape[-2] for rows in arrays]
+        few = all(size is not None and size <= _FEW_ROWS for size in sizes) and driver.has_float64(arrays[0])
+        dtype = xp.float64 if few else result_dtype
+        arrays = [xp.astype(rows, dtype, copy=False) for rows in arrays]
+        lead = driver.shape(arrays[0])[:-2]
+        if not lead or not driver.splits_batches:
+            results = function(arrays)
+        else:
+            # Leading axes become one, and the rows of many small batches share a tile.
+            batches, tile = math.prod(lead), self._tile_rows(arrays)
+            step = max(1, tile * tile // math.prod(min(tile, size) for size in (sizes[0], sizes[-1])))
+            flat = [xp.reshape(rows, (batches, *rows.shape[-2:])) for rows in arrays]
+            parts = [function([rows[some, ...] for rows in flat]) for some in slices(batches, step)]
+            joined = [part[0] if len(part) == 1 else xp.concat(part, axis=0) for part in zip(*parts, strict=True)]
+            results = tuple(xp.reshape(result, (*lead, *result.shape[1:])) for result in joined)
+        return tuple(xp.astype(result, result_dtype, copy=False) for result in results)
 
 
-def _has_float64(x: Array, xp: Any) -> bool:
-    if not hasattr(xp, "__array_namespace_info__"):
-        return False
-    return "float64" in xp.__array_namespace_info__().dtypes(device=array_api_compat.device(x), kind="real floating")
+def check_sets(sets: Sequence[Array], kernel: PairKernel) -> None:
+    """Check one set or two, and the bandwidth of a kernel for them, by static facts alone."""
+    x = sets[0]
+    d = check_batch(x, "x", min_rows=1)[1]
+    for y in sets[1:]:
+        m_d = check_batch(y, "y", min_rows=1)[1]
+        known = zip((*y.shape[:-2], m_d), (*x.shape[:-2], d), strict=False)
+        if len(y.shape) != len(x.shape) or any(None not in pair and pair[0] != pair[1] for pair in known):
+            raise ValueError(
+                f"y must have the leading axes and the dimension of x, got {tuple(y.shape)} beside {tuple(x.shape)}"
+            )
+        if compute_dtype(y, "y") != compute_dtype(x, "x"):
+            raise TypeError(f"y must have the dtype of x, got {y.dtype} beside {x.dtype}; convert one of them")
+    check_bandwidth(kernel.bandwidth, compute_dtype(x, "x"))
 
 
-def _joined(parts: list[Array], xp: Any, axis: int = -2) -> Array:
-    return parts[0] if len(parts) == 1 else xp.concat(parts, axis=axis)
+def _sets(x: Array, y: Array | None) -> tuple[Array, ...]:
+    return (x,) if y is None else (x, y)
 
 
-def _blocks(rows: Rows, size: int) -> list[Rows]:
-    return [Rows(*(form[:, some, :] for form in rows)) for some in _slices(rows.left.shape[-2], size)]
+def _bound(
+    x: Array, y: Array | None, kernel: PairKernel, tile_rows: int | None, xp: Any, *, wide: bool = False
+) -> PairSum:
+    """The sum over pairs in Python's own loop, its arguments checked."""
+    check_sets(_sets(x, y), kernel)
+    check_tile_rows(tile_rows)
+    xp = array_api_compat.array_namespace(*_sets(x, y)) if xp is None else xp
+    return PairSum(kernel, Driver(xp), tile_rows, wide)
 
 
-def _slices(length: int, size: int) -> list[slice]:
-    """Slices of at most size elements; an empty one where there is nothing."""
-    return [slice(start, min(start + size, length)) for start in range(0, max(length, 1), size)]
+def _centred(sets: Sequence[Array], xp: Any) -> list[Array]:
+    """The sets without the mean of the first, which must be the same for both."""
+    centre = [xp.mean(rows, axis=-2, keepdims=True) for rows in sets[:1]]
+    return [rows - centre[0] for rows in sets]
+
+
+def _halves(forms: Forms) -> tuple[Rows, Rows]:
+    """The forms of rows, and those of their directions."""
+    return Rows(*forms[:3]), Rows(*forms[3:])
+
+
+def _total_like(forms: Forms, xp: Any) -> Array:
+    return xp.sum(Rows(*forms[:3]).left, axis=(-2, -1))

@@ -21,7 +21,7 @@ from eccentric_core import (
     pairs,
 )
 from eccentric_core.loss import eccentric_loss_and_grad
-from eccentric_core.pairs import NAMESPACE, default_tile_rows
+from eccentric_core.sweep import NAMESPACE, Driver
 
 
 @dataclass(frozen=True)
@@ -172,7 +172,7 @@ def test_a_device_that_is_no_cpu(rng):
     """Larger tiles, and the arrays stay where they are."""
     values = rng.standard_normal((300, 4))
     z = array_api_strict.asarray(values, device=array_api_strict.Device("device1"))
-    assert default_tile_rows(z, 4) > 1000
+    assert Driver(array_api_strict).tile_rows(z) > 500
     for mu in (1.0, 5.0):
         loss, grad = eccentric_loss_and_grad(z, mu, tile_rows=100)
         assert loss.device == grad.device == z.device
@@ -213,7 +213,7 @@ def test_rounding_of_the_distances(dim, rng):
     for x in (noise, 0.1 * noise + 10 * (np.arange(300) % 2)[:, None]):
         rows = x.astype(np.float32)
         centre = np.mean(rows, axis=0, keepdims=True)
-        form = pairs.prepare(rows, centre, 2.0, np, wide=False)
+        form = pairs.prepare(rows - centre, 2.0, np, dtype=np.float32)
         t = form.left @ form.right.T
         exact = np.sum((rows.astype(np.float64)[:, None] - rows.astype(np.float64)[None]) ** 2, axis=-1) / 2.0
         size = np.max(np.sum((rows - centre).astype(np.float64) ** 2, axis=1)) / 2.0
@@ -222,7 +222,7 @@ def test_rounding_of_the_distances(dim, rng):
 
 def test_tiles_are_smaller_for_wider_numbers():
     x = np.zeros((4, 3))
-    assert default_tile_rows(x, 8) < default_tile_rows(x, 4)
+    assert Driver(np).tile_rows(x) < Driver(np).tile_rows(x.astype(np.float32))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")

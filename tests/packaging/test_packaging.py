@@ -30,6 +30,7 @@ PUBLIC = [
     "pair_kernel",
     "pair_sum",
     "pair_sum_and_grad",
+    "pair_sum_hvp",
     "repulsive_force",
     "sphere_is_minimizer",
     "sphere_loss",

@@ -1,0 +1,76 @@
+"""Kernels: the energy of a pair as a function of its squared distance in units of a bandwidth.
+
+An energy of the engine (`eccentric_core.pairs`) is the sum over pairs of phi(t), t = D/h. A kernel is phi with its
+first two derivatives and h. They are written with the functions of the array API standard, from the namespace `xp`, so
+that one kernel serves every library and every framework.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from eccentric_core._checks import Array
+
+
+class PairKernel(Protocol):
+    """phi(t) for t = D/h >= 0. Make it a frozen dataclass: frameworks compile a sweep once for every kernel."""
+
+    @property
+    def bandwidth(self) -> float:
+        """h, a positive number in the squared units of the latents."""
+        ...
+
+    def value(self, t: Array, xp: Any) -> Array:
+        """phi(t), of the shape of t."""
+        ...
+
+    def slope(self, t: Array, xp: Any) -> Array:
+        """phi'(t), of the shape of t."""
+        ...
+
+    def curvature(self, t: Array, xp: Any) -> Array:
+        """phi''(t), of the shape of t; only second derivatives of the sum ask for it."""
+        ...
+
+
+@dataclass(frozen=True)
+class LogarithmicKernel:
+    """phi(t) = log(1 + t), the repulsion of the eccentric loss, where the bandwidth is M."""
+
+    bandwidth: float
+
+    def value(self, t: Array, xp: Any) -> Array:
+        """log(1 + t), exact also where 1 + t rounds to 1."""
+        return xp.log1p(t)
+
+    def slope(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
+        """1/(1 + t)."""
+        return 1.0 / (1.0 + t)
+
+    def curvature(self, t: Array, xp: Any) -> Array:
+        """-1/(1 + t)^2."""
+        slope = self.slope(t, xp)
+        return -slope * slope
+
+
+@dataclass(frozen=True)
+class InverseMultiquadricKernel:
+    """phi(t) = 1/(1 + t), the kernel of WAE-MMD, where the bandwidth is C."""
+
+    bandwidth: float
+
+    def value(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
+        """1/(1 + t)."""
+        return 1.0 / (1.0 + t)
+
+    def slope(self, t: Array, xp: Any) -> Array:
+        """-1/(1 + t)^2."""
+        value = self.value(t, xp)
+        return -value * value
+
+    def curvature(self, t: Array, xp: Any) -> Array:
+        """2/(1 + t)^3."""
+        value = self.value(t, xp)
+        return 2.0 * value * value * value
