@@ -8,14 +8,19 @@ that one kernel serves every library and every framework.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
     from eccentric_core._checks import Array
 
 
 class PairKernel(Protocol):
-    """phi(t) for t = D/h >= 0. Make it a frozen dataclass: frameworks compile a sweep once for every kernel."""
+    """phi(t) for t = D/h >= 0. Make it a frozen dataclass: frameworks compile a sweep once for every kernel.
+
+    Two more things may be there, for speed alone. `vanishes_at_zero = True` in its class says that phi(0) = 0 and that
+    phi'(0) is finite: a row and itself then need not be told apart from other pairs. A method `value_and_slope(t, xp)`
+    gives both at once, and may overwrite t where arrays can be changed.
+    """
 
     @property
     def bandwidth(self) -> float:
@@ -40,14 +45,21 @@ class LogarithmicKernel:
     """phi(t) = log(1 + t), the repulsion of the eccentric loss, where the bandwidth is M."""
 
     bandwidth: float
+    vanishes_at_zero: ClassVar[bool] = True
 
     def value(self, t: Array, xp: Any) -> Array:
         """log(1 + t), exact also where 1 + t rounds to 1."""
         return xp.log1p(t)
 
-    def slope(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
+    def slope(self, t: Array, xp: Any) -> Array:
         """1/(1 + t)."""
-        return 1.0 / (1.0 + t)
+        return xp.reciprocal(1.0 + t)
+
+    def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
+        """Both; t may be overwritten."""
+        value = xp.log1p(t)
+        t += 1.0
+        return value, xp.reciprocal(t)
 
     def curvature(self, t: Array, xp: Any) -> Array:
         """-1/(1 + t)^2."""
@@ -61,9 +73,9 @@ class InverseMultiquadricKernel:
 
     bandwidth: float
 
-    def value(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
+    def value(self, t: Array, xp: Any) -> Array:
         """1/(1 + t)."""
-        return 1.0 / (1.0 + t)
+        return xp.reciprocal(1.0 + t)
 
     def slope(self, t: Array, xp: Any) -> Array:
         """-1/(1 + t)^2."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 import numpy as np
@@ -12,16 +14,20 @@ from eccentric_core._checks import (
     check_batch,
     check_mu,
     check_scale,
+    check_tile_rows,
     compute_dtype,
     dim_array,
     mu_array,
     nonnegative_array,
 )
 from eccentric_core.kernels import LogarithmicKernel
-from eccentric_core.pairs import pair_sum, pair_sum_and_grad
+from eccentric_core.pairs import PairSum
 from eccentric_core.scale import cached_scale, resolve_scale
+from eccentric_core.sweep import Driver
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
     from eccentric_core._checks import Array, Floats, Scale
@@ -72,10 +78,7 @@ def eccentric_loss(
     >>> float(eccentric_loss(z).round(4))
     -2.8844
     """
-    plan = plan_loss(z, mu, scale)
-    xp = array_api_compat.array_namespace(z) if xp is None else xp
-    z = xp.astype(z, getattr(xp, plan.dtype), copy=False)
-    return plan.loss(z, pair_sum(z, kernel=plan.kernel, tile_rows=tile_rows, xp=xp), z.shape[-2], xp)
+    return _energy(z, mu, scale, tile_rows, xp).value(z)
 
 
 @_flowing
@@ -97,12 +100,9 @@ def eccentric_loss_and_grad(
     >>> bool(loss == eccentric_loss(z)), grad.shape
     (True, (100, 8))
     """
-    plan = plan_loss(z, mu, scale)
-    xp = array_api_compat.array_namespace(z) if xp is None else xp
-    n, dtype, z = z.shape[-2], z.dtype, xp.astype(z, getattr(xp, plan.dtype), copy=False)
-    repulsion, grad = pair_sum_and_grad(z, kernel=plan.kernel, tile_rows=tile_rows, xp=xp, wide=plan.wide)
-    grad = z * (2.0 / n) - grad * plan.weight(n)
-    return plan.loss(z, repulsion, n, xp), xp.astype(grad, dtype, copy=False)
+    energy = _energy(z, mu, scale, tile_rows, xp)
+    loss, grad = energy.value_and_gradients(z)
+    return loss, energy.pairs.driver.xp.astype(grad, z.dtype, copy=False)
 
 
 def pair_kernel(x: Array, y: Array, mu: float = 1.0, *, scale: Scale = "paper", xp: Any = None) -> Array:
@@ -180,33 +180,73 @@ def repulsive_force(
         return (2.0 * m * root / (s + 1.0 / s))[()]
 
 
-class LossPlan(NamedTuple):
-    """What the loss of a batch is made of, known before the batch is: the part that every framework shares."""
+@dataclass(frozen=True)
+class EccentricEnergy:
+    """The loss as a function of a batch, with its derivatives, for a framework to bind.
 
-    dtype: str  # to compute in
+    Results have the dtype to compute in: float64 for float64, otherwise float32.
+    """
+
     mu: float
-    kernel: LogarithmicKernel  # of the repulsion
+    pairs: PairSum  # the repulsion
 
-    @property
-    def wide(self) -> bool:
-        """Whether the sums that make a float32 gradient belong in float64."""
-        return self.mu > _WIDE_ABOVE
+    def value(self, z: Array) -> Array:
+        """The loss, of shape (...)."""
+        z, n = self._entered(z)
+        return self.combined(z, self.pairs.value(z), n)
 
-    def weight(self, n: Any) -> Any:
-        """The weight mu M / (n (n-1)) of the sum over the pairs of n rows."""
-        return self.mu * self.kernel.bandwidth / (n * (n - 1.0))
+    def value_and_gradients(self, z: Array) -> tuple[Array, Array]:
+        """The loss and its gradient."""
+        z, n = self._entered(z)
+        repulsion, grad = self.pairs.value_and_gradients(z)
+        return self.combined(z, repulsion, n), z * (2.0 / n) - grad * self._weight(n)
 
-    def loss(self, z: Array, repulsion: Array, n: Any, xp: Any) -> Array:
-        """The loss of rows z in the dtype to compute in, among n in all, with their sum over pairs."""
-        return xp.sum(z * z, axis=(-2, -1)) / n - repulsion * self.weight(n)
+    def hvp(self, sets: Sequence[Array], directions: Sequence[Array]) -> tuple[Array, ...]:
+        """The Hessian times a vector: the derivative of the gradient of (z,) along (u,)."""
+        z, n = self._entered(sets[0])
+        u, _ = self._entered(directions[0])
+        return (u * (2.0 / n) - self.pairs.hvp((z,), (u,))[0] * self._weight(n),)
+
+    def combined(self, z: Array, repulsion: Array, n: Any) -> Array:
+        """The loss of rows z among n in all from their sum over pairs."""
+        return self.pairs.driver.xp.sum(z * z, axis=(-2, -1)) / n - repulsion * self._weight(n)
+
+    def _weight(self, n: Any) -> Any:
+        return self.mu * self.pairs.kernel.bandwidth / (n * (n - 1.0))
+
+    def _entered(self, z: Array) -> tuple[Array, Any]:
+        """The rows in the dtype to compute in, and how many they are."""
+        xp, dtype = self.pairs.driver.xp, compute_dtype(z, "z")
+        z = xp.astype(z, getattr(xp, dtype), copy=False)
+        return z, self.pairs.driver.rows(z)
 
 
-def plan_loss(z: Array, mu: float, scale: Scale) -> LossPlan:
-    """Check the arguments of a loss by their static facts and plan it."""
+def eccentric_energy(
+    z: Array, mu: float, scale: Scale, driver: Driver, tile_rows: int | None = None
+) -> EccentricEnergy:
+    """Check the arguments of a loss by their static facts; return the loss of batches like z."""
     _, d = check_batch(z, "z", min_dim=2 if isinstance(scale, str) else 1)
-    dtype = compute_dtype(z, "z")
-    mu, bandwidth = _parameters(d, mu, scale, dtype)
-    return LossPlan(dtype, mu, LogarithmicKernel(bandwidth))
+    try:
+        return _cached_energy(d, compute_dtype(z, "z"), mu, scale, driver, tile_rows)
+    except TypeError:  # an argument that cannot be remembered has a complaint of its own
+        return _cached_energy.__wrapped__(d, compute_dtype(z, "z"), mu, scale, driver, tile_rows)
+
+
+@lru_cache(maxsize=1024, typed=True)
+def _cached_energy(
+    dim: int, dtype: str, mu: float, scale: Scale, driver: Driver, tile_rows: int | None
+) -> EccentricEnergy:
+    """A training loop asks for the same at every step."""
+    mu, bandwidth = _parameters(dim, mu, scale, dtype)
+    check_tile_rows(tile_rows)
+    return EccentricEnergy(mu, PairSum(LogarithmicKernel(bandwidth), driver, tile_rows, mu > _WIDE_ABOVE))
+
+
+def _energy(z: Array, mu: float, scale: Scale, tile_rows: int | None, xp: Any) -> EccentricEnergy:
+    """The loss of batches like z, in Python's own loop."""
+    if xp is None and hasattr(z, "shape"):
+        xp = array_api_compat.array_namespace(z)
+    return eccentric_energy(z, mu, scale, Driver(xp), tile_rows)
 
 
 def _parameters(dim: int, mu: float, scale: Scale, dtype: str) -> tuple[float, float]:

@@ -13,21 +13,22 @@ gradient is a difference of large sums, so rounding of the sums is what limits i
 up most of them, and what it adds to the gradient is known in closed form: the tiles work with w - c, where c = phi' at
 the mean of t. Where a few close pairs have slopes far above all others, the sums can be kept in float64 (`wide`).
 
-A framework binds `PairSum`, with a driver of its own.
+A framework binds an `Energy`: a `PairSum` with a driver of its own, or what is made of one.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import array_api_compat
 import numpy as np
 
 from eccentric_core._checks import check_bandwidth, check_batch, check_tile_rows, compute_dtype
-from eccentric_core.sweep import Driver, columns_of, slices, sweep, total_of
+from eccentric_core.sweep import Driver, slices, sweep
 from eccentric_core.tiles import (
+    Moving,
     Rows,
     derivative_of_moments,
     energy,
@@ -47,7 +48,11 @@ if TYPE_CHECKING:
     from eccentric_core.sweep import Forms
 
 # Up to this many rows a sweep is computed in float64 where the device has it, whatever the dtype.
-_FEW_ROWS = 64
+FEW_ROWS = 64
+
+# Where the rows are in the fields of `Rows` and of `Moving`.
+_AXES = (-2, -2, -1)
+_AXES_MOVING = (*_AXES, -2, -1)
 
 
 def pair_sum(
@@ -143,6 +148,22 @@ def pair_sum_hvp(
     return _bound(x, y, kernel, tile_rows, xp, wide=wide).hvp(_sets(x, y), _sets(u, v))
 
 
+class Energy(Protocol):
+    """A number per batch of rows, with its derivatives: what a framework binds."""
+
+    def value(self, *sets: Array) -> Array:
+        """The energy, of shape (...)."""
+        ...
+
+    def value_and_gradients(self, *sets: Array) -> tuple[Array, ...]:
+        """The energy and its gradient with respect to every set."""
+        ...
+
+    def hvp(self, sets: Sequence[Array], directions: Sequence[Array]) -> tuple[Array, ...]:
+        """The derivative of the gradient of every set along the directions of all."""
+        ...
+
+
 @dataclass(frozen=True)
 class PairSum:
     """A sum over pairs as a function of one set of rows or of two, for a framework to bind.
@@ -169,18 +190,20 @@ class PairSum:
         return self._by_batches(self._hvp, (*sets, *directions))
 
     def _value(self, sets: Sequence[Array]) -> tuple[Array, ...]:
-        rows, xp = self._prepared(sets)[0], self.driver.xp
+        rows, xp = self._prepared(sets), self.driver.xp
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
             total = energy(Rows(*x), Rows(*y), self.kernel, xp, diagonal=diagonal)
             # Off the diagonal of one set a pair counts in both orders.
             return (total if diagonal or len(rows) == 2 else total * 2.0,), (None,)
 
-        (of_x, *_) = sweep(rows, step, lambda x: (_total_like(x, xp),), self.driver, self._tile_rows(sets))
-        return (total_of(of_x, self.driver),)
+        def outline(x: Forms) -> tuple[Array, ...]:
+            return (_total_like(x, xp),)
+
+        return (sweep(rows, _AXES, step, outline, self.driver, self._tile_rows(sets), totals=1)[0][0],)
 
     def _value_and_gradients(self, sets: Sequence[Array]) -> tuple[Array, ...]:
-        rows, xp = self._prepared(sets)[0], self.driver.xp
+        rows, xp = self._prepared(sets), self.driver.xp
         shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
@@ -188,47 +211,45 @@ class PairSum:
             return (total if diagonal or len(rows) == 2 else total * 2.0, of_x), (None, *of_y)
 
         def outline(x: Forms) -> tuple[Array, ...]:
-            return _total_like(x, xp), xp.matrix_transpose(Rows(*x).ones)
+            return _total_like(x, xp), Rows(*x).columns
 
-        sums = sweep(rows, step, outline, self.driver, self._tile_rows(sets))
+        sums = sweep(rows, _AXES, step, outline, self.driver, self._tile_rows(sets), totals=1)
         gradients = (
-            gradient_of_moments(x, y, columns_of(of_x, self.driver), shift, xp) * self._factor(sets)
+            gradient_of_moments(x, y, of_x[1], shift, xp) * self._factor(sets)
             for x, y, of_x in zip(rows, reversed(rows), sums, strict=True)
         )
-        return total_of(sums[0], self.driver), *gradients
+        return sums[0][0], *gradients
 
     def _hvp(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
         sets, directions = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
-        rows, along = self._prepared(sets, directions)
         xp = self.driver.xp
+        # The same constant from all directions: their differences don't change, and rounding becomes less.
+        along = _centred(directions, xp)
+        rows = [prepare_direction(x, u, xp) for x, u in zip(self._prepared(sets), along, strict=True)]
         shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
-        both = [(*x, *u) for x, u in zip(rows, along, strict=True)]
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
-            of_x, *of_y = second_moments(_halves(x), _halves(y), self.kernel, xp, shift=shift, diagonal=diagonal)
-            return (of_x,), tuple(of_y)
+            of_x, *of_y = second_moments(Moving(*x), Moving(*y), self.kernel, xp, shift=shift, diagonal=diagonal)
+            return of_x, *of_y
 
         def outline(x: Forms) -> tuple[Array, ...]:
-            return (xp.matrix_transpose(xp.concat([half.ones for half in reversed(_halves(x))], axis=-1)),)
+            columns = Moving(*x).columns
+            return columns[..., :1, :], columns[..., 1:, :], columns
 
-        sums = sweep(both, step, outline, self.driver, self._tile_rows(sets))
+        sums = sweep(rows, _AXES_MOVING, step, outline, self.driver, self._tile_rows(sets), totals=0)
         return tuple(
-            derivative_of_moments(_halves(x), _halves(y), columns_of(of_x, self.driver), shift, xp) * self._factor(sets)
-            for x, y, of_x in zip(both, reversed(both), sums, strict=True)
+            derivative_of_moments(x, y, of_x, shift, xp) * self._factor(sets)
+            for x, y, of_x in zip(rows, reversed(rows), sums, strict=True)
         )
 
     def _factor(self, sets: Sequence[Array]) -> float:
         # Of one set a row is at either end of its pairs.
         return (4.0 if len(sets) == 1 else 2.0) / self.kernel.bandwidth
 
-    def _prepared(self, sets: Sequence[Array], directions: Sequence[Array] = ()) -> tuple[list[Rows], list[Rows]]:
-        """The forms of the sets and of their directions."""
+    def _prepared(self, sets: Sequence[Array]) -> list[Rows]:
         xp, wide = self.driver.xp, self.wide and self.driver.has_float64(sets[0])
         dtype = xp.float64 if wide else sets[0].dtype
-        centred = _centred(sets, xp)
-        rows = [prepare(x, self.kernel.bandwidth, xp, dtype=dtype) for x in centred]
-        along = _centred(directions, xp)
-        return rows, [prepare_direction(x, u, xp, dtype=dtype) for x, u in zip(centred, along, strict=False)]
+        return [prepare(rows, self.kernel.bandwidth, xp, dtype=dtype) for rows in _centred(sets, xp)]
 
     def _tile_rows(self, sets: Sequence[Array]) -> int:
         return self.tile_rows or self.driver.tile_rows(sets[0])
@@ -242,7 +263,7 @@ class PairSum:
         result_dtype = getattr(xp, compute_dtype(arrays[0], "x"))
         # A single outlier drags the mean of few rows far away from the others. For few rows float64 costs nothing.
         sizes = [rows.shape[-2] for rows in arrays]
-        few = all(size is not None and size <= _FEW_ROWS for size in sizes) and driver.has_float64(arrays[0])
+        few = all(size is not None and size <= FEW_ROWS for size in sizes) and driver.has_float64(arrays[0])
         dtype = xp.float64 if few else result_dtype
         arrays = [xp.astype(rows, dtype, copy=False) for rows in arrays]
         lead = driver.shape(arrays[0])[:-2]
@@ -295,10 +316,5 @@ def _centred(sets: Sequence[Array], xp: Any) -> list[Array]:
     return [rows - centre[0] for rows in sets]
 
 
-def _halves(forms: Forms) -> tuple[Rows, Rows]:
-    """The forms of rows, and those of their directions."""
-    return Rows(*forms[:3]), Rows(*forms[3:])
-
-
 def _total_like(forms: Forms, xp: Any) -> Array:
-    return xp.sum(Rows(*forms[:3]).left, axis=(-2, -1))
+    return xp.sum(Rows(*forms).left, axis=(-2, -1))

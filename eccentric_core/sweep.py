@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import array_api_compat
 
@@ -22,36 +23,48 @@ from eccentric_core._checks import dtype_name
 # the engine, in its kernels and in `eccentric_core.loss`.
 NAMESPACE = (
     *("astype", "concat", "eye", "float32", "float64", "isfinite", "log1p", "matmul", "matrix_transpose", "maximum"),
-    *("mean", "moveaxis", "ones_like", "reshape", "stack", "sum", "where", "zeros", "zeros_like"),
+    *("mean", "moveaxis", "ones_like", "reciprocal", "reshape", "stack", "sum", "where", "zeros", "zeros_like"),
 )
 
 # An accelerator wants few large tiles.
 _TILE_BYTES_ACCELERATOR = 64_000_000
 
 Array: TypeAlias = Any
-Forms: TypeAlias = tuple[Array, ...]  # arrays of shape (..., n, c) that hold the same rows
+# Arrays that hold the same rows: of shape (..., n, c), or as columns of shape (..., c, n).
+Forms: TypeAlias = tuple[Array, ...]
 # What a tile adds to each block: a tuple of arrays or Nones. Of a block with itself, what it adds to that block.
 Step: TypeAlias = Callable[..., tuple[tuple[Array | None, ...], tuple[Array | None, ...]]]
 Outline: TypeAlias = Callable[[Forms], tuple[Array, ...]]
 
 
+class Namespace:
+    """A namespace that an adapter makes for a library: the functions of `NAMESPACE`, and what it does better."""
+
+    def __init__(self, **functions: Any) -> None:
+        self.__dict__.update(functions)
+
+
+@dataclass(frozen=True)
 class Driver:
     """The loop in Python for any array library, and what must be known of the library.
 
     A framework's adapter overrides what the framework knows better.
     """
 
-    # On a CPU a tile, its kernel values and its slopes should stay in the second-level cache of a core.
-    tile_bytes_cpu = 600_000
-    # Whether many small batches are taken some at a time.
-    splits_batches = True
+    xp: Any
 
-    def __init__(self, xp: Any) -> None:
-        self.xp = xp
+    # On a CPU a tile, its kernel values and its slopes should stay in the second-level cache of a core.
+    tile_bytes_cpu: ClassVar[int] = 600_000
+    # Whether many small batches are taken some at a time.
+    splits_batches: ClassVar[bool] = True
 
     def shape(self, x: Array) -> tuple[Any, ...]:
         """The shape of x: integers, or scalars of the framework where only the device knows them."""
         return tuple(x.shape)
+
+    def rows(self, x: Array) -> Any:
+        """The number of rows of x, to calculate with."""
+        return x.shape[-2]
 
     def smaller(self, a: Any, b: Any) -> Any:
         """The smaller of two sizes."""
@@ -64,16 +77,21 @@ class Driver:
         info = self.xp.__array_namespace_info__()
         return "float64" in info.dtypes(device=array_api_compat.device(x), kind="real floating")
 
-    def tile_rows(self, x: Array) -> int:
-        """The rows of one tile for the device and the dtype of x."""
+    def on_cpu(self, x: Array) -> bool:
+        """Whether x lives on a CPU."""
         # The standard does not name devices. NumPy, PyTorch, JAX and array-api-strict all write "cpu" in theirs; a
         # library that does not gets tiles that are larger than its cache, which costs time and nothing else.
-        on_cpu = "cpu" in str(array_api_compat.device(x)).lower()
-        return _square(self.tile_bytes_cpu if on_cpu else _TILE_BYTES_ACCELERATOR, x)
+        return "cpu" in str(array_api_compat.device(x)).lower()
 
-    def cut(self, form: Array, start: Any, count: Any, size: Any) -> Any:
-        """Count blocks of that size from the rows of a form of shape (..., n, c)."""
-        return [form[..., start + i * size : start + (i + 1) * size, :] for i in range(count)]
+    def tile_rows(self, x: Array) -> int:
+        """The rows of one tile for the device and the dtype of x."""
+        size = self.tile_bytes_cpu if self.on_cpu(x) else _TILE_BYTES_ACCELERATOR
+        return max(math.isqrt(size // (8 if dtype_name(x) == "float64" else 4)) // 64, 1) * 64
+
+    def cut(self, form: Array, axis: int, start: Any, count: Any, size: Any) -> Any:
+        """Count blocks of that size from one of the last two axes of a form."""
+        parts = [slice(start + i * size, start + (i + 1) * size) for i in range(count)]
+        return [form[..., part, :] if axis == -2 else form[..., part] for part in parts]
 
     def take(self, blocks: Any, i: Any) -> Array:
         """Block i."""
@@ -91,7 +109,7 @@ class Driver:
 
     def total(self, sums: Any) -> Array:
         """The sum over blocks."""
-        return sums[0] if len(sums) == 1 else self.xp.sum(self.xp.stack(sums), axis=0)
+        return sums[0] if len(sums) == 1 or sums[0] is None else self.xp.sum(self.xp.stack(sums), axis=0)
 
     def columns(self, sums: Any) -> Array:
         """Blocks of columns, side by side."""
@@ -111,19 +129,21 @@ class TracedDriver(Driver):
     """
 
     # Of a compiled body little but the matrix products is written to memory, and those want to be large.
-    tile_bytes_cpu = 4_200_000
-    splits_batches = False
+    tile_bytes_cpu: ClassVar[int] = 4_200_000
+    splits_batches: ClassVar[bool] = False
 
     def tile_rows(self, x: Array) -> int:
         """The rows of one tile for all batches side by side."""
         batches = math.prod(size for size in x.shape[:-2] if size is not None)
         return max(math.isqrt(super().tile_rows(x) ** 2 // max(batches, 1)) // 64, 1) * 64
 
-    def cut(self, form: Array, start: Any, count: Any, size: Any) -> Any:
-        """Count blocks of that size, of shape (count, ..., size, c)."""
-        *lead, _, width = self.shape(form)
-        rows = form[..., start : start + count * size, :]
-        return self.xp.moveaxis(self.xp.reshape(rows, (*lead, count, size, width)), -3, 0)
+    def cut(self, form: Array, axis: int, start: Any, count: Any, size: Any) -> Any:
+        """Count blocks of that size, stacked along a first axis."""
+        some = slice(start, start + count * size)
+        form = form[..., some, :] if axis == -2 else form[..., some]
+        *lead, rows, columns = self.shape(form)
+        shape = (count, size, columns) if axis == -2 else (rows, count, size)
+        return self.xp.moveaxis(self.xp.reshape(form, (*lead, *shape)), axis - 1, 0)
 
     def start(self, blocks: Forms, count: Any, outline: Outline) -> tuple[Any, ...]:  # noqa: ARG002
         """Zeros of the shapes of the outline."""
@@ -146,22 +166,34 @@ class _Group(NamedTuple):
     blocks: Forms
 
 
-def sweep(sets: Sequence[Forms], step: Step, outline: Outline, driver: Driver, tile_rows: int) -> list[Any]:
+def sweep(
+    sets: Sequence[Forms],
+    axes: Sequence[int],
+    step: Step,
+    outline: Outline,
+    driver: Driver,
+    tile_rows: int,
+    *,
+    totals: int,
+) -> list[list[Array]]:
     """Visit every tile of one set with itself or of one set with another, and sum what they add.
 
     Args:
         sets: the forms of one set or of two; all have the same leading axes.
+        axes: the axis of the rows in each form, -2 or -1.
         step: step(rows, others, diagonal=...) gives what a tile adds to its rows and to the others.
         outline: maps the forms of some rows to arrays of the shapes of what a tile can add to them: totals of shape
-            (...), columns of shape (..., w, p).
+            (...), then columns of shape (..., w, p).
         driver: the loop.
         tile_rows: rows of a tile, p.
+        totals: how many of these are totals. Of two sets the first keeps them.
 
     Returns:
-        For every set and every group of its blocks what the outline lists, as the driver keeps it: for `total_of` and
-        `columns_of`.
+        For every set what the outline lists, of all its rows: shapes (...) and (..., w, n).
     """
-    groups = [_groups(forms, driver, tile_rows) for forms in sets]
+    if len(sets) == 1 and isinstance(n := driver.shape(sets[0][0])[axes[0]], int) and n <= tile_rows:
+        return [list(step(sets[0], sets[0], diagonal=True)[0])]
+    groups = [_groups(forms, axes, driver, tile_rows) for forms in sets]
     sums = [[driver.start(group.blocks, group.count, outline) for group in some] for some in groups]
     loops = _Loops(step, driver)
     if len(sets) == 1:
@@ -173,19 +205,18 @@ def sweep(sets: Sequence[Forms], step: Step, outline: Outline, driver: Driver, t
         for a, group in enumerate(groups[0]):
             for b, other in enumerate(groups[1]):
                 sums[0][a], sums[1][b] = loops.between(group, other, sums[0][a], sums[1][b])
-    return sums
+    return [
+        [_joined(kind, driver, is_total=k < totals) for k, kind in enumerate(zip(*some, strict=True))] for some in sums
+    ]
 
 
-def total_of(sums: list[Any], driver: Driver) -> Array:
-    """The sum of what a sweep kept first for the groups of a set: arrays of shape (...)."""
-    total, *more = (driver.total(of_group[0]) for of_group in sums)
-    return sum(more, start=total)
-
-
-def columns_of(sums: list[Any], driver: Driver) -> Array:
-    """What a sweep kept last for the groups of a set: columns of all its rows, of shape (..., w, n)."""
-    columns = [driver.columns(of_group[-1]) for of_group in sums]
-    return columns[0] if len(columns) == 1 else driver.xp.concat(columns, axis=-1)
+def _joined(of_groups: Sequence[Any], driver: Driver, *, is_total: bool) -> Array:
+    """One kind of sums over all groups."""
+    if not is_total:
+        columns = [driver.columns(sums) for sums in of_groups]
+        return columns[0] if len(columns) == 1 else driver.xp.concat(columns, axis=-1)
+    present = [total for sums in of_groups if (total := driver.total(sums)) is not None]
+    return sum(present[1:], start=present[0]) if present else None
 
 
 class _Loops(NamedTuple):
@@ -230,23 +261,23 @@ class _Loops(NamedTuple):
         return tuple(old if value is None else self.driver.add(old, i, value) for old, value in pairs)
 
 
-def _groups(forms: Forms, driver: Driver, tile_rows: int) -> list[_Group]:
+def _groups(forms: Forms, axes: Sequence[int], driver: Driver, tile_rows: int) -> list[_Group]:
     """The blocks of p rows, and the rest as one smaller block."""
-    n = driver.shape(forms[0])[-2]
+    n = driver.shape(forms[0])[axes[0]]
     size = driver.smaller(tile_rows, n)
     count = n // size
-    groups = [_Group(count, tuple(driver.cut(form, 0, count, size) for form in forms))]
+
+    def group(start: Any, count: Any, size: Any) -> _Group:
+        parts = zip(forms, axes, strict=True)
+        return _Group(count, tuple(driver.cut(form, axis, start, count, size) for form, axis in parts))
+
     rest = n - count * size
-    if not (isinstance(rest, int) and rest == 0):  # a size that is known later may be 0
-        groups.append(_Group(1, tuple(driver.cut(form, count * size, 1, rest) for form in forms)))
-    return groups
+    groups = [group(0, count, size)]
+    return (
+        groups if isinstance(rest, int) and rest == 0 else [*groups, group(count * size, driver.smaller(1, rest), rest)]
+    )
 
 
 def slices(length: int, size: int) -> list[slice]:
     """Slices of at most size elements; an empty one where there is nothing."""
     return [slice(start, min(start + size, length)) for start in range(0, max(length, 1), size)]
-
-
-def _square(size: int, x: Array) -> int:
-    """The rows of a square tile of that many bytes in the dtype of x, a multiple of 64."""
-    return max(math.isqrt(size // (8 if dtype_name(x) == "float64" else 4)) // 64, 1) * 64

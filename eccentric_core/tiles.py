@@ -10,8 +10,9 @@ A second derivative in the direction (u, v) of (x, y) needs, per pair, how t cha
     s_ij = <x_i - y_j, u_i - v_j>,   q_ij = (2/h) phi''(t_ij) s_ij
     (2/h) sum_j [w_ij (u_i - v_j) + q_ij (x_i - y_j)]
 
-Everything is written in the array API standard, with the functions of a namespace `xp`. Nothing that a caller or a
-kernel has handed over is changed, so that libraries with immutable arrays go through the same lines.
+Everything is written in the array API standard, with the functions of a namespace `xp`. What a tile has made itself it
+may overwrite, by operators that make a new array where arrays cannot be changed. Values and second derivatives are
+computed without that, so that automatic differentiation can go through their lines.
 """
 
 from __future__ import annotations
@@ -21,49 +22,63 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import array_api_compat
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eccentric_core._checks import Array
     from eccentric_core.kernels import PairKernel
 
 
 class Rows(NamedTuple):
-    """Rows in the forms that a tile multiplies: left times right makes t (or s), slopes times ones make moments."""
+    """Rows in the forms that a tile multiplies: left times right makes t, columns times slopes make moments.
 
-    left: Array  # shape (..., n, c)
-    right: Array  # shape (..., n, c)
-    ones: Array  # the rows and a one, shape (..., n, d + 1), in the dtype of the moments
+    As columns, because the product then is as wide as the tile, which every BLAS likes better than d + 1.
+    """
+
+    left: Array  # [-2 x/h, |x|^2/h, 1], shape (..., n, d + 2)
+    right: Array  # [x, 1, |x|^2/h], shape (..., n, d + 2)
+    columns: Array  # [x, 1] as columns, shape (..., d + 1, n), in the dtype of the moments
+
+
+class Moving(NamedTuple):
+    """Rows with a direction u for each."""
+
+    left: Array
+    right: Array
+    columns: Array
+    along: Array  # [-u, <x, u>], shape (..., n, d + 1)
+    minus_u: Array  # -u as columns, shape (..., d, n), in the dtype of the moments
 
 
 def prepare(x: Array, bandwidth: float, xp: Any, *, dtype: Any) -> Rows:
     """Bring centred rows of shape (..., n, d) into the forms of t; moments will be of that dtype.
 
-    left is [-2 x/h, |x|^2/h, 1] and right [x, 1, |x|^2/h]: the rounding of t is that of one matrix product.
+    The rounding of t is that of one matrix product.
     """
     square = xp.sum(x * x, axis=-1, keepdims=True) * (1.0 / bandwidth)
     one = xp.ones_like(square)
     left, right = xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
-    return Rows(left, right, xp.astype(right[..., :-1], dtype, copy=False))
+    return Rows(left, right, xp.astype(xp.matrix_transpose(right[..., :-1]), dtype, copy=False))
 
 
-def prepare_direction(x: Array, u: Array, xp: Any, *, dtype: Any) -> Rows:
-    """Bring centred rows x and their directions u into the forms of s; moments will be of that dtype."""
-    product = xp.sum(x * u, axis=-1, keepdims=True)
-    one = xp.ones_like(product)
-    left, right = xp.concat([-x, -u, product, one], axis=-1), xp.concat([u, x, one, product], axis=-1)
-    return Rows(left, right, xp.astype(xp.concat([u, one], axis=-1), dtype, copy=False))
+def prepare_direction(rows: Rows, u: Array, xp: Any) -> Moving:
+    """Add to rows their directions u, of shape (..., n, d)."""
+    along = xp.concat([-u, xp.sum(rows.right[..., :-2] * u, axis=-1, keepdims=True)], axis=-1)
+    return Moving(*rows, along, xp.astype(xp.matrix_transpose(-u), rows.columns.dtype, copy=False))
 
 
-def typical_slope(x: Rows, y: Rows, kernel: PairKernel, xp: Any) -> Array:
+def typical_slope(x: Rows | Moving, y: Rows | Moving, kernel: PairKernel, xp: Any) -> Array:
     """The constant c: phi' at the mean of t over all pairs of x and y, of shape (..., 1, 1)."""
     mean_left = xp.mean(x.left, axis=-2, keepdims=True)
     mean_right = xp.mean(y.right, axis=-2, keepdims=True)
     slope = kernel.slope(_clamped(xp.sum(mean_left * mean_right, axis=-1, keepdims=True), xp), xp)
     # Any constant is right; a kernel may be infinite where all rows coincide.
-    return xp.astype(xp.where(xp.isfinite(slope), slope, xp.zeros_like(slope)), x.ones.dtype, copy=False)
+    return xp.astype(xp.where(xp.isfinite(slope), slope, xp.zeros_like(slope)), x.columns.dtype, copy=False)
 
 
 def energy(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool) -> Array:
     """The sum of phi over the pairs of a tile, of shape (...). On a diagonal tile a row is no pair with itself."""
-    return _energy(_distances(x, y, xp), kernel, xp, diagonal=diagonal)
+    value = kernel.value(_distances(x, y, xp, diagonal=diagonal), xp)
+    return xp.sum(_off_diagonal(value, xp, diagonal=diagonal and not _vanishes(kernel)), axis=(-2, -1))
 
 
 def energy_and_moments(
@@ -84,15 +99,27 @@ def energy_and_moments(
         shape (..., d + 1, p or q): the sum over the other rows of (w - c) times [row, 1], as columns.
         `gradient_of_moments` turns the sum of all moments of a row into its gradient.
     """
-    t = _distances(x, y, xp)
-    total = _energy(t, kernel, xp, diagonal=diagonal)
-    return total, *_moments(_off_diagonal(_slopes(t, kernel, y, shift, xp), xp, diagonal=diagonal), x, y, xp, diagonal)
+    t = _distances(x, y, xp, diagonal=diagonal)
+    masked = diagonal and not _vanishes(kernel)  # a finite slope of a row with itself cancels in its gradient
+    if hasattr(kernel, "value_and_slope"):
+        value, slope = kernel.value_and_slope(t, xp)
+    else:
+        value, slope = kernel.value(t, xp), kernel.slope(t, xp)
+    total = xp.sum(_off_diagonal(value, xp, diagonal=masked), axis=(-2, -1))
+    w = xp.astype(slope, y.columns.dtype, copy=False)
+    w -= shift  # in place where arrays can be changed
+    w = _off_diagonal(w, xp, diagonal=masked)
+    if diagonal:  # w is symmetric
+        return total, xp.matmul(y.columns, w)
+    return total, xp.matmul(y.columns, xp.matrix_transpose(w)), xp.matmul(x.columns, w)
 
 
 def second_moments(
-    x: tuple[Rows, Rows], y: tuple[Rows, Rows], kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool
-) -> tuple[Array, ...]:
+    x: Moving, y: Moving, kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool
+) -> tuple[tuple[Array, ...], ...]:
     """What the pairs of a tile add to the derivative of the gradient along a direction.
+
+    Every result is linear in the directions or independent of them, so that a framework can transpose it.
 
     Args:
         x: p rows and their directions.
@@ -100,35 +127,42 @@ def second_moments(
         kernel, xp, shift, diagonal: as in `energy_and_moments`.
 
     Returns:
-        (moment of x, moment of y), on the diagonal (moment of x,), of shape (..., 2 (d + 1), p or q): the sums of
-        (w - c) times [direction, 1], and of q times [row, 1].
+        (moments of x, moments of y), on the diagonal (moments of x,). Moments are the sums of w - c, of (w - c) times
+        -u, and of q times [row, 1], of shapes (..., 1 or d or d + 1, p or q).
     """
-    t = _distances(x[0], y[0], xp)
-    s = xp.matmul(x[1].left, xp.matrix_transpose(y[1].right))
-    w = _off_diagonal(_slopes(t, kernel, y[0], shift, xp), xp, diagonal=diagonal)
-    q = xp.astype(kernel.curvature(t, xp) * s * (2.0 / kernel.bandwidth), w.dtype, copy=False)
-    q = _off_diagonal(q, xp, diagonal=diagonal)
-    first, second = _moments(w, x[1], y[1], xp, diagonal), _moments(q, x[0], y[0], xp, diagonal)
-    return tuple(xp.concat([of_w, of_q], axis=-2) for of_w, of_q in zip(first, second, strict=True))
+    t = _distances(x, y, xp, diagonal=diagonal)
+    w = xp.astype(kernel.slope(t, xp), y.columns.dtype, copy=False) - shift
+    w = _off_diagonal(w, xp, diagonal=diagonal)
+    s = xp.matmul(x.right[..., :-1], xp.matrix_transpose(y.along))
+    s = s + xp.matmul(x.along, xp.matrix_transpose(y.right[..., :-1]))
+    q = kernel.curvature(t, xp) * (2.0 / kernel.bandwidth) * s
+    q = _off_diagonal(xp.astype(q, w.dtype, copy=False), xp, diagonal=diagonal)
+    w_t, q_t = xp.matrix_transpose(w), xp.matrix_transpose(q)
+    of_x = (xp.sum(w, axis=-1)[..., None, :], xp.matmul(y.minus_u, w_t), xp.matmul(y.columns, q_t))
+    if diagonal:
+        return (of_x,)
+    return of_x, (xp.sum(w, axis=-2)[..., None, :], xp.matmul(x.minus_u, w), xp.matmul(x.columns, q))
 
 
-def gradient_of_moments(x: Rows, y: Rows, moment: Array, shift: Array, xp: Any) -> Array:
+def gradient_of_moments(x: Rows | Moving, y: Rows | Moving, moment: Array, shift: Array, xp: Any) -> Array:
     """sum_j w_ij (x_i - y_j), of shape (..., n, d), from the sum of the moments of x, of shape (..., d + 1, n)."""
-    moment = xp.matrix_transpose(moment)
     # What the constant part of w adds to the moments is a sum over all rows of y.
-    moment = moment + shift * xp.sum(y.ones, axis=-2, keepdims=True)
-    return x.ones[..., :-1] * moment[..., -1:] - moment[..., :-1]
+    moment = moment + shift * xp.sum(y.columns, axis=-1, keepdims=True)
+    return xp.matrix_transpose(x.columns[..., :-1, :] * moment[..., -1:, :] - moment[..., :-1, :])
 
 
-def derivative_of_moments(x: tuple[Rows, Rows], y: tuple[Rows, Rows], moment: Array, shift: Array, xp: Any) -> Array:
-    """sum_j [w_ij (u_i - v_j) + q_ij (x_i - y_j)], of shape (..., n, d), from the sum of the second moments of x."""
-    width = x[0].ones.shape[-1]
-    of_w = gradient_of_moments(x[1], y[1], moment[..., :width, :], shift, xp)
-    return of_w + gradient_of_moments(x[0], y[0], moment[..., width:, :], xp.zeros_like(shift), xp)
+def derivative_of_moments(x: Moving, y: Moving, moments: Sequence[Array], shift: Array, xp: Any) -> Array:
+    """sum_j [w_ij (u_i - v_j) + q_ij (x_i - y_j)], of shape (..., n, d), from the sums of the second moments of x."""
+    of_one, of_minus_u, of_q = moments
+    of_one = of_one + shift * xp.sum(y.columns[..., -1:, :], axis=-1, keepdims=True)
+    of_minus_u = of_minus_u + shift * xp.sum(y.minus_u, axis=-1, keepdims=True)
+    of_u = xp.matrix_transpose(of_minus_u - x.minus_u * of_one)
+    return of_u + gradient_of_moments(x, y, of_q, xp.zeros_like(shift), xp)
 
 
-def _distances(x: Rows, y: Rows, xp: Any) -> Array:
-    return _clamped(xp.matmul(x.left, xp.matrix_transpose(y.right)), xp)
+def _distances(x: Rows | Moving, y: Rows | Moving, xp: Any, *, diagonal: bool) -> Array:
+    t = _clamped(xp.matmul(x.left, xp.matrix_transpose(y.right)), xp)
+    return _off_diagonal(t, xp, diagonal=diagonal)
 
 
 def _clamped(t: Array, xp: Any) -> Array:
@@ -136,23 +170,15 @@ def _clamped(t: Array, xp: Any) -> Array:
     return xp.maximum(t, xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t)))
 
 
-def _energy(t: Array, kernel: PairKernel, xp: Any, *, diagonal: bool) -> Array:
-    return xp.sum(_off_diagonal(kernel.value(t, xp), xp, diagonal=diagonal), axis=(-2, -1))
-
-
-def _slopes(t: Array, kernel: PairKernel, y: Rows, shift: Array, xp: Any) -> Array:
-    return xp.astype(kernel.slope(t, xp), y.ones.dtype, copy=False) - shift
-
-
-def _moments(w: Array, x: Rows, y: Rows, xp: Any, diagonal: bool) -> tuple[Array, ...]:
-    # Rows as columns: the product then has as many columns as the tile, which every BLAS likes better than d + 1.
-    of_x = xp.matmul(xp.matrix_transpose(y.ones), xp.matrix_transpose(w))
-    return (of_x,) if diagonal else (of_x, xp.matmul(xp.matrix_transpose(x.ones), w))
+def _vanishes(kernel: PairKernel) -> bool:
+    return getattr(kernel, "vanishes_at_zero", False)
 
 
 def _off_diagonal(a: Array, xp: Any, *, diagonal: bool) -> Array:
     """The array with zeros on its diagonal, whatever stood there."""
     if not diagonal:
         return a
+    if hasattr(xp, "zero_diagonal"):  # a framework may know better
+        return xp.zero_diagonal(a)
     one = xp.eye(a.shape[-1], dtype=a.dtype, device=array_api_compat.device(a))
     return xp.where(one > 0.5, xp.zeros_like(one), a)

@@ -1,0 +1,92 @@
+"""Eccentric regularization for PyTorch: with autograd, torch.func, torch.compile and torch.distributed.
+
+eccentric_loss    the loss of a batch of latent vectors
+EccentricLoss     the same as a module
+pair_sum          the sum over pairs that it is made of, for any kernel of `eccentric_core`
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from eccentric_core._checks import check_mu, check_scale, compute_dtype
+from eccentric_core.loss import eccentric_energy
+from eccentric_core.pairs import PairSum, check_sets
+from eccentric_torch import _compiled, _engine
+
+if TYPE_CHECKING:
+    from eccentric_core import PairKernel
+
+__all__ = ["EccentricLoss", "eccentric_loss", "pair_sum"]
+
+
+def eccentric_loss(
+    z: Tensor, mu: float = 1.0, *, scale: Any = "paper", group: torch.distributed.ProcessGroup | None = None
+) -> Tensor:
+    """The eccentric loss of a batch of latent vectors, `eccentric_core.eccentric_loss` for PyTorch.
+
+    Args:
+        z: latent vectors of shape (..., n, d), real floating, of any strides; leading axes are separate batches.
+        mu: the parameter mu > 1/2, a Python number.
+        scale: "paper", "exact", or M itself, a Python number.
+        group: processes over which the rows of a batch are spread, as many in each: every process then has the loss,
+            and its rows their gradient, of the whole batch.
+
+    Returns:
+        A tensor of shape (...): float64 for float64, otherwise float32, under autocast too.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described, by its static facts alone.
+    """
+    if group is None and torch.compiler.is_compiling():
+        return _compiled.loss(z, mu, scale)
+    energy = eccentric_energy(z, mu, scale, _engine.DRIVER)
+    z = z.to(getattr(torch, compute_dtype(z, "z")))
+    if group is None:
+        return _engine.apply(energy, z)
+    from eccentric_torch._distributed import gather, reduce
+
+    everyone = gather(z, group)
+    return reduce(energy.combined(z, _engine.apply(energy.pairs, z, everyone), everyone.shape[-2]), group)
+
+
+def pair_sum(x: Tensor, y: Tensor | None = None, *, kernel: PairKernel, wide: bool = False) -> Tensor:
+    """The sum over pairs of phi(|x_i - y_j|^2 / h), `eccentric_core.pair_sum` for PyTorch, with its derivatives.
+
+    Args:
+        x, y: rows of shapes (..., n, d) and (..., m, d), or y None for the pairs of x.
+        kernel: phi with its derivatives and h; hashable, and its repr tells it from others.
+        wide: keep the sums that make the gradients in float64 on devices that have it.
+
+    Returns:
+        A tensor of shape (...): float64 for float64, otherwise float32.
+    """
+    check_sets((x,) if y is None else (x, y), kernel)
+    x, y = (rows if rows is None else rows.to(getattr(torch, compute_dtype(rows, "x"))) for rows in (x, y))
+    if torch.compiler.is_compiling():
+        return _compiled.pair_sum(x, y, kernel, wide)
+    return _engine.apply(PairSum(kernel, _engine.DRIVER, None, wide), x, y)
+
+
+class EccentricLoss(nn.Module):
+    """`eccentric_loss` as a module without state.
+
+    Args:
+        mu, scale: as in `eccentric_loss`.
+    """
+
+    def __init__(self, mu: float = 1.0, scale: Any = "paper") -> None:
+        super().__init__()
+        check_scale(scale)
+        self.mu, self.scale = check_mu(mu), scale
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The loss of z."""
+        return eccentric_loss(z, self.mu, scale=self.scale)
+
+    def extra_repr(self) -> str:
+        """The arguments."""
+        return f"mu={self.mu:g}, scale={self.scale!r}"

@@ -1,0 +1,124 @@
+"""The engine for `torch.compile`: operators, which it leaves whole for every size of batch and every mu.
+
+An operator takes tensors, numbers and texts. It returns the gradients beside the energy; rules for forward mode and
+second derivatives are left out, as compiled graphs have no use for them.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from eccentric_core._checks import check_batch, compute_dtype
+from eccentric_core.loss import eccentric_energy
+from eccentric_core.pairs import PairSum
+from eccentric_torch import _engine
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eccentric_core import PairKernel
+
+# Sums over pairs by the names that operators know them by.
+_SUMS: dict[str, PairSum] = {}
+
+
+def loss(z: Tensor, mu: float, scale: Any) -> Tensor:
+    """The loss, in a graph that is being compiled."""
+    method, number = (scale, 0.0) if isinstance(scale, str) else ("", float(scale))
+    # An argument of torch.func.grad tells only through a view that it needs a gradient.
+    if torch.is_grad_enabled() and z[...].requires_grad:
+        return _differentiable_loss(z, mu, method, number)[0]
+    return _loss(z, mu, method, number)
+
+
+def pair_sum(x: Tensor, y: Tensor | None, kernel: PairKernel, wide: bool) -> Tensor:
+    """The sum over pairs, in a graph that is being compiled."""
+    name = _name_of(kernel, wide)
+    if torch.is_grad_enabled() and (x[...].requires_grad or (y is not None and y[...].requires_grad)):
+        return _differentiable_sum(x, y, name)[0]
+    return _sum(x, y, name)
+
+
+@torch.compiler.assume_constant_result
+@cache
+def _name_of(kernel: PairKernel, wide: bool) -> str:
+    name = f"{type(kernel).__module__}.{kernel!r}, wide={wide}"
+    _SUMS[name] = PairSum(kernel, _engine.DRIVER, None, wide)
+    return name
+
+
+def _evaluate_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:
+    energy = eccentric_energy(z, mu, method or number, _engine.DRIVER)
+    return _engine.value(z.to(getattr(torch, compute_dtype(z, "z"))), None, energy)
+
+
+def _evaluate_loss_and_grad(z: Tensor, mu: float, method: str, number: float) -> tuple[Tensor, Tensor]:
+    energy = eccentric_energy(z, mu, method or number, _engine.DRIVER)
+    value, gradient, _ = _engine.value_and_gradients(z.to(getattr(torch, compute_dtype(z, "z"))), None, energy)
+    return value, gradient.to(z.dtype)
+
+
+def _evaluate_sum(x: Tensor, y: Tensor | None, name: str) -> Tensor:
+    return _engine.value(x, y, _SUMS[name])
+
+
+def _evaluate_sum_and_gradients(x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    return _engine.value_and_gradients(x, y, _SUMS[name])
+
+
+def _shape_of_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:  # noqa: ARG001
+    check_batch(z, min_dim=2 if method else 1)
+    return z.new_empty(z.shape[:-2], dtype=getattr(torch, compute_dtype(z, "z")))
+
+
+def _shape_of_sum(x: Tensor, y: Tensor | None, name: str) -> Tensor:  # noqa: ARG001
+    return x.new_empty(x.shape[:-2])
+
+
+def _shape_of_sum_and_gradients(x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor, Tensor]:
+    of_y = x.new_empty(0) if y is None else torch.empty_like(y)
+    return _shape_of_sum(x, y, name), torch.empty_like(x), of_y
+
+
+def _operator(name: str, function: Callable[..., Any], shape_of: Callable[..., Any]) -> Any:
+    operator = torch.library.custom_op(f"eccentric::{name}", function, mutates_args=())
+    operator.register_fake(shape_of)
+    return getattr(torch.ops.eccentric, name).default
+
+
+def _differentiable(operator: Any, count: int) -> Any:
+    """An operator of that many arguments that returns a value and its gradients with respect to the first of them."""
+
+    class Function(torch.autograd.Function):
+        @staticmethod
+        def forward(*args: Any) -> Any:
+            return operator(*args)
+
+        @staticmethod
+        def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
+            ctx.save_for_backward(*output[1:])
+
+        @staticmethod
+        def backward(ctx: Any, of_value: Tensor, *_: Any) -> Any:
+            gradients = ctx.saved_tensors
+            products = [(of_value[..., None, None] * g).to(g.dtype) if g.ndim > 1 else None for g in gradients]
+            return *products, *[None] * (count - len(products))
+
+    return Function.apply
+
+
+_loss = _operator("loss", _evaluate_loss, _shape_of_loss)
+_sum = _operator("pair_sum", _evaluate_sum, _shape_of_sum)
+_differentiable_loss = _differentiable(
+    _operator(
+        "loss_and_grad", _evaluate_loss_and_grad, lambda z, *args: (_shape_of_loss(z, *args), torch.empty_like(z))
+    ),
+    4,
+)
+_differentiable_sum = _differentiable(
+    _operator("pair_sum_and_grad", _evaluate_sum_and_gradients, _shape_of_sum_and_gradients), 3
+)
