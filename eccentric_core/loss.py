@@ -21,7 +21,7 @@ from eccentric_core._checks import (
     nonnegative_array,
 )
 from eccentric_core.kernels import LogarithmicKernel
-from eccentric_core.pairs import PairSum
+from eccentric_core.pairs import PairSum, flowing
 from eccentric_core.scale import cached_scale, resolve_scale
 from eccentric_core.sweep import Driver
 
@@ -38,11 +38,7 @@ if TYPE_CHECKING:
 _WIDE_ABOVE = 4.0
 
 
-# NaN and infinity flow through to the result, which tells of them; warnings on the way would only repeat it.
-_flowing = np.errstate(invalid="ignore", over="ignore")
-
-
-@_flowing
+@flowing
 def eccentric_loss(
     z: Array, mu: float = 1.0, *, scale: Scale = "paper", tile_rows: int | None = None, xp: Any = None
 ) -> Array:
@@ -81,7 +77,7 @@ def eccentric_loss(
     return _energy(z, mu, scale, tile_rows, xp).value(z)
 
 
-@_flowing
+@flowing
 def eccentric_loss_and_grad(
     z: Array, mu: float = 1.0, *, scale: Scale = "paper", tile_rows: int | None = None, xp: Any = None
 ) -> tuple[Array, Array]:

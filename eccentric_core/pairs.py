@@ -32,6 +32,7 @@ from eccentric_core.tiles import (
     Rows,
     derivative_of_moments,
     energy,
+    energy_and_gradient,
     energy_and_moments,
     gradient_of_moments,
     prepare,
@@ -55,6 +56,11 @@ _AXES = (-2, -2, -1)
 _AXES_MOVING = (*_AXES, -2, -1)
 
 
+# NaN and infinity flow through to the result, which tells of them; warnings on the way would only repeat it.
+flowing = np.errstate(invalid="ignore", over="ignore")
+
+
+@flowing
 def pair_sum(
     x: Array, y: Array | None = None, *, kernel: PairKernel, tile_rows: int | None = None, xp: Any = None
 ) -> Array:
@@ -83,6 +89,7 @@ def pair_sum(
     return _bound(x, y, kernel, tile_rows, xp).value(*_sets(x, y))
 
 
+@flowing
 def pair_sum_and_grad(
     x: Array,
     y: Array | None = None,
@@ -108,6 +115,7 @@ def pair_sum_and_grad(
     return _bound(x, y, kernel, tile_rows, xp, wide=wide).value_and_gradients(*_sets(x, y))
 
 
+@flowing
 def pair_sum_hvp(
     x: Array,
     u: Array,
@@ -203,7 +211,12 @@ class PairSum:
         return (sweep(rows, _AXES, step, outline, self.driver, self._tile_rows(sets), totals=1)[0][0],)
 
     def _value_and_gradients(self, sets: Sequence[Array]) -> tuple[Array, ...]:
-        rows, xp = self._prepared(sets), self.driver.xp
+        xp, n = self.driver.xp, sets[0].shape[-2]
+        if len(sets) == 1 and n is not None and n <= self._tile_rows(sets):
+            (x,) = _centred(sets, xp)
+            total, gradient = energy_and_gradient(x, self.kernel, xp, dtype=self._moment_dtype(sets))
+            return total, gradient * self._factor(sets)
+        rows = self._prepared(sets)
         shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
@@ -247,14 +260,15 @@ class PairSum:
         return (4.0 if len(sets) == 1 else 2.0) / self.kernel.bandwidth
 
     def _prepared(self, sets: Sequence[Array]) -> list[Rows]:
-        xp, wide = self.driver.xp, self.wide and self.driver.has_float64(sets[0])
-        dtype = xp.float64 if wide else sets[0].dtype
+        xp, dtype = self.driver.xp, self._moment_dtype(sets)
         return [prepare(rows, self.kernel.bandwidth, xp, dtype=dtype) for rows in _centred(sets, xp)]
+
+    def _moment_dtype(self, sets: Sequence[Array]) -> Any:
+        return self.driver.xp.float64 if self.wide and self.driver.has_float64(sets[0]) else sets[0].dtype
 
     def _tile_rows(self, sets: Sequence[Array]) -> int:
         return self.tile_rows or self.driver.tile_rows(sets[0])
 
-    @np.errstate(invalid="ignore", over="ignore")  # NaN and infinity flow through to the result, which tells of them
     def _by_batches(
         self, function: Callable[[Sequence[Array]], tuple[Array, ...]], arrays: Sequence[Array]
     ) -> tuple[Array, ...]:

@@ -50,13 +50,8 @@ class Moving(NamedTuple):
 
 
 def prepare(x: Array, bandwidth: float, xp: Any, *, dtype: Any) -> Rows:
-    """Bring centred rows of shape (..., n, d) into the forms of t; moments will be of that dtype.
-
-    The rounding of t is that of one matrix product.
-    """
-    square = xp.sum(x * x, axis=-1, keepdims=True) * (1.0 / bandwidth)
-    one = xp.ones_like(square)
-    left, right = xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
+    """Bring centred rows of shape (..., n, d) into the forms of t; moments will be of that dtype."""
+    left, right = _factors(x, bandwidth, xp)
     return Rows(left, right, xp.astype(xp.matrix_transpose(right[..., :-1]), dtype, copy=False))
 
 
@@ -68,16 +63,12 @@ def prepare_direction(rows: Rows, u: Array, xp: Any) -> Moving:
 
 def typical_slope(x: Rows | Moving, y: Rows | Moving, kernel: PairKernel, xp: Any) -> Array:
     """The constant c: phi' at the mean of t over all pairs of x and y, of shape (..., 1, 1)."""
-    mean_left = xp.mean(x.left, axis=-2, keepdims=True)
-    mean_right = xp.mean(y.right, axis=-2, keepdims=True)
-    slope = kernel.slope(_clamped(xp.sum(mean_left * mean_right, axis=-1, keepdims=True), xp), xp)
-    # Any constant is right; a kernel may be infinite where all rows coincide.
-    return xp.astype(xp.where(xp.isfinite(slope), slope, xp.zeros_like(slope)), x.columns.dtype, copy=False)
+    return _typical_slope(x.left, y.right, kernel, xp, x.columns.dtype)
 
 
 def energy(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool) -> Array:
     """The sum of phi over the pairs of a tile, of shape (...). On a diagonal tile a row is no pair with itself."""
-    value = kernel.value(_distances(x, y, xp, diagonal=diagonal), xp)
+    value = kernel.value(_distances(x.left, y.right, xp, diagonal=diagonal), xp)
     return xp.sum(_off_diagonal(value, xp, diagonal=diagonal and not _vanishes(kernel)), axis=(-2, -1))
 
 
@@ -99,19 +90,23 @@ def energy_and_moments(
         shape (..., d + 1, p or q): the sum over the other rows of (w - c) times [row, 1], as columns.
         `gradient_of_moments` turns the sum of all moments of a row into its gradient.
     """
-    t = _distances(x, y, xp, diagonal=diagonal)
-    masked = diagonal and not _vanishes(kernel)  # a finite slope of a row with itself cancels in its gradient
-    if hasattr(kernel, "value_and_slope"):
-        value, slope = kernel.value_and_slope(t, xp)
-    else:
-        value, slope = kernel.value(t, xp), kernel.slope(t, xp)
-    total = xp.sum(_off_diagonal(value, xp, diagonal=masked), axis=(-2, -1))
-    w = xp.astype(slope, y.columns.dtype, copy=False)
-    w -= shift  # in place where arrays can be changed
-    w = _off_diagonal(w, xp, diagonal=masked)
+    total, w = _energy_and_slopes(x.left, y.right, kernel, xp, shift=shift, diagonal=diagonal)
     if diagonal:  # w is symmetric
         return total, xp.matmul(y.columns, w)
     return total, xp.matmul(y.columns, xp.matrix_transpose(w)), xp.matmul(x.columns, w)
+
+
+def energy_and_gradient(x: Array, kernel: PairKernel, xp: Any, *, dtype: Any) -> tuple[Array, Array]:
+    """The sum of phi over all pairs of one set and sum_j w_ij (x_i - x_j), where one tile holds them all.
+
+    The centred rows x have shape (..., n, d). The same as `energy_and_moments` makes of one tile, in fewer steps.
+    """
+    left, right = _factors(x, kernel.bandwidth, xp)
+    ones = xp.astype(right[..., :-1], dtype, copy=False)
+    shift = _typical_slope(left, right, kernel, xp, dtype)
+    total, w = _energy_and_slopes(left, right, kernel, xp, shift=shift, diagonal=True)
+    moment = xp.matmul(w, ones) + shift * xp.sum(ones, axis=-2, keepdims=True)
+    return total, ones[..., :-1] * moment[..., -1:] - moment[..., :-1]
 
 
 def second_moments(
@@ -130,7 +125,7 @@ def second_moments(
         (moments of x, moments of y), on the diagonal (moments of x,). Moments are the sums of w - c, of (w - c) times
         -u, and of q times [row, 1], of shapes (..., 1 or d or d + 1, p or q).
     """
-    t = _distances(x, y, xp, diagonal=diagonal)
+    t = _distances(x.left, y.right, xp, diagonal=diagonal)
     w = xp.astype(kernel.slope(t, xp), y.columns.dtype, copy=False) - shift
     w = _off_diagonal(w, xp, diagonal=diagonal)
     s = xp.matmul(x.right[..., :-1], xp.matrix_transpose(y.along))
@@ -160,14 +155,46 @@ def derivative_of_moments(x: Moving, y: Moving, moments: Sequence[Array], shift:
     return of_u + gradient_of_moments(x, y, of_q, xp.zeros_like(shift), xp)
 
 
-def _distances(x: Rows | Moving, y: Rows | Moving, xp: Any, *, diagonal: bool) -> Array:
-    t = _clamped(xp.matmul(x.left, xp.matrix_transpose(y.right)), xp)
+def _factors(x: Array, bandwidth: float, xp: Any) -> tuple[Array, Array]:
+    """Left and right: the rounding of t is then that of one matrix product."""
+    square = xp.sum(x * x, axis=-1, keepdims=True) * (1.0 / bandwidth)
+    one = xp.ones_like(square)
+    return xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
+
+
+def _typical_slope(left: Array, right: Array, kernel: PairKernel, xp: Any, dtype: Any) -> Array:
+    # The first set has its own mean as the origin, so that its products with the other cancel in the mean of t.
+    t = xp.mean(left[..., -2:-1], axis=-2, keepdims=True) + xp.mean(right[..., -1:], axis=-2, keepdims=True)
+    slope = kernel.slope(t, xp)
+    if not _vanishes(kernel):  # it may be infinite where all rows coincide, and any constant is right
+        slope = xp.where(xp.isfinite(slope), slope, xp.zeros_like(slope))
+    return xp.astype(slope, dtype, copy=False)
+
+
+def _distances(left: Array, right: Array, xp: Any, *, diagonal: bool) -> Array:
+    t = xp.matmul(left, xp.matrix_transpose(right))
+    # Rounding makes the distance of close pairs negative. A NaN stays a NaN: `maximum` and not `where`.
+    if hasattr(xp, "clamp"):  # a framework may know better
+        t = xp.clamp(t)
+    else:
+        t = xp.maximum(t, xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t)))
     return _off_diagonal(t, xp, diagonal=diagonal)
 
 
-def _clamped(t: Array, xp: Any) -> Array:
-    """Rounding makes the distance of close pairs negative. A NaN stays a NaN: `maximum` and not `where`."""
-    return xp.maximum(t, xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t)))
+def _energy_and_slopes(
+    left: Array, right: Array, kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool
+) -> tuple[Array, Array]:
+    """The sum of phi, and w - c in the dtype of c."""
+    t = _distances(left, right, xp, diagonal=diagonal)
+    masked = diagonal and not _vanishes(kernel)  # a finite slope of a row with itself cancels in its gradient
+    if hasattr(kernel, "value_and_slope"):
+        value, slope = kernel.value_and_slope(t, xp)
+    else:
+        value, slope = kernel.value(t, xp), kernel.slope(t, xp)
+    total = xp.sum(_off_diagonal(value, xp, diagonal=masked), axis=(-2, -1))
+    w = xp.astype(slope, shift.dtype, copy=False)
+    w -= shift  # in place where arrays can be changed
+    return total, _off_diagonal(w, xp, diagonal=masked)
 
 
 def _vanishes(kernel: PairKernel) -> bool:

@@ -1,77 +1,109 @@
 #!/usr/bin/env python3
-"""Measure what the numerical core costs: radii, the sum over pairs, and memory.
+"""Measure what the loss costs: radii, the sum over pairs in every framework, and memory.
 
-    radii     the whole grid of the paper's Figure 1 (9,030,099 roots) against the paper's quadrature and bisection
-    engine    loss and gradient in NumPy float32 against the n x n form that one would write
-    memory    the peak memory of one large batch in a fresh process
+    radii         the whole grid of the paper's Figure 1 (9,030,099 roots) against the paper's quadrature and bisection
+    engine        loss and gradient in NumPy float32 against the n x n form that one would write
+    torch         the same in PyTorch: eager with autograd, and torch.compile of either side
+    jax           the same in JAX: jit, also in a compiled loop of 100 gradient steps (seconds per step); compilation
+    tensorflow    the same in TensorFlow: eager, tf.function, and compiled by XLA
+    memory        the peak memory of one large batch in a fresh process, in every library that is installed
 
-Contenders take turns within one run; medians and ratios are what to quote.
+Contenders take turns within one run; medians and ratios are what to quote. Each framework runs in a process of its own
+with its default number of threads; one that is not installed is left out, unless it is named. The whole takes about
+half an hour.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import platform
-import statistics
-import time
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
 from _command import Parser, Screen, UsageError, make_table, open_outputs, run, write_all
+from _contenders import CONTESTS
 from _memory import extra_memory
+from _process import MeasureError, run_alone
+from _timing import measure_cells, take_turns
 from scipy.integrate import quad
 from scipy.optimize import bisect
 from scipy.special import gammaln
 
-from eccentric_core import eccentric_loss_and_grad, kernel_scale, stationary_radius
+from eccentric_core import kernel_scale, stationary_radius
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterable
 
-ENGINE_ROWS = (100, 1000, 4096, 16384)
-ENGINE_DIMS = (8, 64, 512)
-SECTIONS = ("radii", "engine", "memory")
+FRAMEWORKS = ("torch", "jax", "tensorflow")
+SECTIONS = ("radii", "engine", *FRAMEWORKS, "memory")
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="what to measure (default: everything)")
     parser.add_argument("--repeat", type=int, default=7, metavar="N", help="timed turns of each contender (default 7)")
-    parser.add_argument("--largest", type=int, default=16384, metavar="N", help="largest n of engine (default 16384)")
+    parser.add_argument("--largest", type=int, default=16384, metavar="N", help="largest n of a batch (default 16384)")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything as JSON")
     options = parser.parse_args(argv)
     try:
-        for section in options.sections:
-            if section not in SECTIONS:
-                raise UsageError(f"argument SECTION: must be one of {', '.join(SECTIONS)}, got {section!r}")
+        check_sections(options.sections)
         if options.repeat < 1:
             raise UsageError(f"argument --repeat: must be 1 or more, got {options.repeat}")
+        if options.largest < 100:
+            raise UsageError(f"argument --largest: must be 100 or more, got {options.largest}")
         outputs = open_outputs(("--json", options.json, ()))
     except UsageError as error:
         parser.error(str(error))
     console = Screen()
     report: dict[str, Any] = {"machine": machine()}
-    console.print(", ".join(f"{name} {value}" for name, value in report["machine"].items()))
+    console.print(", ".join(f"{name} {value}" for name, value in report["machine"].items()), highlight=False)
+    complete = True
     for section in options.sections or SECTIONS:
-        match section:
-            case "radii":
-                report[section] = measure_radii(console, options.repeat)
-            case "engine":
-                report[section] = measure_engine(console, options.repeat, options.largest)
-            case "memory":
-                report[section] = measure_memory(console)
+        try:
+            match section:
+                case "radii":
+                    report[section] = measure_radii(console, options.repeat)
+                case "engine":
+                    report[section] = measure_engine(console, options.repeat, options.largest)
+                case "memory":
+                    report[section] = measure_memory(console)
+                case _ if is_installed(section):
+                    result = measure_framework(console, section, options.repeat, options.largest)
+                    report["machine"][section] = result.pop("version")
+                    report[section] = result
+                case _:
+                    console.print(f"{section}: not installed")
+        except MeasureError as error:
+            print(f"error: {section}: {error}", file=sys.stderr)
+            complete = False
     written = write_all(outputs, lambda _: (json.dumps(report, indent=1) + "\n").encode())
-    return 0 if written else 2
+    return 0 if written and complete else 2
+
+
+def check_sections(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in SECTIONS:
+            raise UsageError(f"argument SECTION: must be one of {', '.join(SECTIONS)}, got {name!r}")
+        if name in FRAMEWORKS and not is_installed(name):
+            raise UsageError(f"argument SECTION: {name} is not installed")
+
+
+def is_installed(framework: str) -> bool:
+    return importlib.util.find_spec(framework) is not None
 
 
 def machine() -> dict[str, Any]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "processor": processor(),
         "cores": os.cpu_count(),
+        "usable_cores": usable,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
@@ -84,18 +116,6 @@ def processor() -> str:
     except OSError:
         return platform.processor() or platform.machine()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def take_turns(contenders: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """The median time of each contender in seconds, after one turn that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(repeat + 1):
-        for name, function in contenders.items():
-            start = time.perf_counter()
-            function()
-            if turn:
-                times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in times.items()}
 
 
 def measure_radii(console: Screen, repeat: int) -> dict[str, float]:
@@ -153,49 +173,54 @@ def radius_by_bisection(dim: int, mu: float) -> float:
 
 
 def measure_engine(console: Screen, repeat: int, largest: int) -> list[dict[str, float]]:
-    headings = ("n", "d", "n x n form", "eccentric_core", "ratio")
-    table = make_table("loss and gradient, NumPy float32, milliseconds", headings)
-    result = []
-    for dim in ENGINE_DIMS:
-        for rows in ENGINE_ROWS:
-            if rows > largest:
-                continue
-            z = np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float32)
-            scale = np.float32(kernel_scale(dim, 1.0))
-            turns = repeat if rows > 1000 else 20 * repeat
-            if rows > 10_000:
-                turns = min(repeat, 3)
-            seconds = take_turns(
-                {"naive": lambda z=z, s=scale: naive(z, s), "core": lambda z=z: eccentric_loss_and_grad(z)}, turns
-            )
-            ratio = seconds["naive"] / seconds["core"]
-            result.append({"n": rows, "d": dim, **seconds, "ratio": ratio})
-            table.add_row(
-                f"{rows}", f"{dim}", f"{1e3 * seconds['naive']:.2f}", f"{1e3 * seconds['core']:.2f}", f"{ratio:.2f}"
-            )
-    console.print(table)
+    cells = measure_cells("numpy", repeat, largest)
+    print_times(console, "NumPy", "numpy", cells)
+    return cells
+
+
+def measure_framework(console: Screen, library: str, repeat: int, largest: int) -> dict[str, Any]:
+    result: dict[str, Any] = run_alone("_timing.py", library, repeat, largest)
+    print_times(console, f"{library} {result['version']}", library, result["times"])
+    if floor := result.get("floor"):
+        console.print(
+            f"{library}, {result['threads']} threads, n = {floor['n']}, d = {floor['d']}: "
+            f"{1e3 * floor['seconds']:.2f} ms, {floor['floor_ratio']:.2f} times what the products of the tiles take at "
+            f"the rate of one large product ({floor['operations_per_second'] / 1e9:.0f} Gflop/s).",
+            highlight=False,
+        )
+    for compiled in result.get("compilation", ()):
+        console.print(
+            f"{library}, n = {compiled['n']:,}, d = {compiled['d']}: compiled in {compiled['seconds']:.2f} s",
+            highlight=False,
+        )
     return result
 
 
-def naive(z: np.ndarray, scale: np.float32) -> tuple[np.float32, np.ndarray]:
-    """The same closed forms at mu = 1, on the n x n matrix of distances."""
-    n = z.shape[0]
-    gram = z @ z.T
-    square = np.diag(gram)
-    t = np.maximum(square[:, None] + square[None, :] - 2 * gram, 0) / scale
-    loss = np.mean(square) - scale * np.sum(np.log1p(t)) / (n * (n - 1))
-    weight = 1 / (1 + t)
-    grad = 2 / n * z - 4 / (n * (n - 1)) * (np.sum(weight, axis=1)[:, None] * z - weight @ z)
-    return loss, grad
+def print_times(console: Screen, title: str, library: str, cells: list[dict[str, float]]) -> None:
+    """A table of all cells: n and d, the times in milliseconds, the ratios."""
+    names = list(cells[0])
+    headings = [
+        name.replace("_in_a_loop", "\nin a loop").replace("_over_", " /\n").replace("_", "\n") for name in names
+    ]
+    table = make_table(f"loss and gradient, {title}, float32, milliseconds", headings)
+    ratios = CONTESTS[library].ratios
+    for cell in cells:
+        row = [f"{cell[name]}" for name in names[:2]]
+        for name in names[2:]:
+            row.append(f"{cell[name] * (1 if name in ratios else 1e3):.2f}" if name in cell else "")
+        table.add_row(*row)
+    console.print(table)
 
 
-def measure_memory(console: Screen) -> list[dict[str, float]]:
+def measure_memory(console: Screen) -> list[dict[str, Any]]:
+    # Above mu = 4 the sums of a float32 gradient are kept in float64.
+    cases = [("numpy", 1.0), ("numpy", 64.5), *((name, 1.0) for name in FRAMEWORKS if is_installed(name))]
     result = []
-    for mu in (1.0, 64.5):  # above mu = 4 the sums of a float32 gradient are kept in float64
-        measured = extra_memory(50_000, 64, mu)
-        result.append({"n": 50_000, "d": 64, "mu": mu, **measured})
+    for library, mu in cases:
+        measured = extra_memory(50_000, 64, mu, library)
+        result.append({"library": library, "n": 50_000, "d": 64, "mu": mu, **measured})
         console.print(
-            f"memory: n = 50,000, d = 64, float32, mu = {mu:g}: "
+            f"memory: {library}, n = 50,000, d = 64, float32, mu = {mu:g}: "
             f"{measured['extra_bytes'] / 1e6:.0f} MB above the input, {measured['seconds']:.1f} s",
             highlight=False,
         )

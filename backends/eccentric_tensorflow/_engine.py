@@ -29,6 +29,7 @@ def _moveaxis(x: tf.Tensor, source: int, target: int) -> tf.Tensor:
 # The functions of `eccentric_core.sweep.NAMESPACE`.
 _XP = Namespace(
     astype=lambda x, dtype, copy=True: tf.cast(x, dtype),  # noqa: ARG005
+    clamp=lambda x: tf.maximum(x, tf.zeros((), x.dtype)),
     concat=lambda parts, axis: tf.concat(parts, axis),
     float32=tf.float32,
     float64=tf.float64,

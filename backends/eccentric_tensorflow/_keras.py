@@ -62,8 +62,8 @@ class EccentricRegularizer(_Weighted, keras.regularizers.Regularizer):
     Called with outputs of shape (..., n, d) it returns a scalar; leading axes are separate batches, whose mean counts.
     As an `activity_regularizer` it adds lam times the loss to the losses of the model, whatever the size of the batch.
     That takes care: Keras from 3.14 on divides what an activity regularizer returns by the length of the first axis.
-    For a mean, like this one, that would make the weight depend on the batch, and it is undone here. Earlier versions of
-    Keras 3 do not divide.
+    For a mean, like this one, that would make the weight depend on the batch, and it is undone here. Earlier versions
+    of Keras 3 do not divide.
 
     Raises:
         TypeError, ValueError: an argument is not as described.

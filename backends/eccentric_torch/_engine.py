@@ -7,7 +7,7 @@ Hessian, so that it is closed under differentiation.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -20,21 +20,30 @@ if TYPE_CHECKING:
 
 
 def _zero_diagonal(x: Tensor) -> Tensor:
-    if torch.is_grad_enabled():  # its value may be needed
+    if torch.is_grad_enabled():  # autograd may need what stands there
         return x.diagonal_scatter(torch.zeros_like(x[..., 0]), dim1=-2, dim2=-1)
     x.diagonal(dim1=-2, dim2=-1).zero_()
     return x
 
 
+def _clamp(x: Tensor) -> Tensor:
+    return x.clamp_min(0) if torch.is_grad_enabled() else x.clamp_min_(0)
+
+
 _OTHERS = {
     "astype": lambda x, dtype, copy=True: x.to(dtype),  # noqa: ARG005
     "concat": torch.cat,
+    "clamp": _clamp,
     "matrix_transpose": lambda x: x.mT,
+    "zero_diagonal": _zero_diagonal,
 }
-XP = Namespace(**{name: _OTHERS.get(name) or getattr(torch, name) for name in NAMESPACE}, zero_diagonal=_zero_diagonal)
+XP = Namespace(**{name: _OTHERS.get(name) or getattr(torch, name) for name in (*NAMESPACE, "clamp", "zero_diagonal")})
 
 
 class _Driver(Driver):
+    # Each operation takes a while to start on all cores: tiles of 512 rows in float32.
+    tile_bytes_cpu: ClassVar[int] = 1_050_000
+
     def has_float64(self, x: Tensor) -> bool:
         return x.device.type != "mps"
 
@@ -97,7 +106,8 @@ def _backward(ctx: Any, of_value: Tensor | None, u: Tensor | None, v: Tensor | N
     x, y, *gradients = ctx.saved_tensors
     first = second = [None, None]
     if of_value is not None:
-        first = [of_value[..., None, None] * g if g.ndim > 1 else None for g in gradients]
+        factor = of_value[..., None, None] if of_value.ndim else of_value
+        first = [factor * g if g.ndim > 1 else None for g in gradients]
     if u is not None or v is not None:
         second = _hvp(x, u, y, v, ctx.energy)  # the Hessian is its own transpose
     return *(b if a is None else a if b is None else a + b for a, b in zip(first, second, strict=True)), None

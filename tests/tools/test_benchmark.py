@@ -3,36 +3,147 @@
 from __future__ import annotations
 
 import json
+import sys
+from dataclasses import replace
 
 import benchmark
 import numpy as np
 import pytest
+from _contenders import CONTESTS, LOOP_STEPS
+from _memory import extra_memory
+from _process import MeasureError
+from _timing import measure_cells
 
-from eccentric_core import eccentric_loss_and_grad, kernel_scale, stationary_radius
+from eccentric_core import eccentric_loss_and_grad, stationary_radius
+
+FIELDS = {
+    "torch": {"eager", "compile", "ours", "ours_compile", "eager_over_ours", "compile_over_ours"},
+    "jax": {"jit", "ours", "jit_over_ours", "jit_in_a_loop", "ours_in_a_loop", "jit_over_ours_in_a_loop"},
+    "tensorflow": {"graph", "xla", "ours", "ours_graph", "ours_xla", "best_over_ours_best"},
+}
 
 
-def test_contenders_agree(rng):
-    z = rng.standard_normal((60, 8)).astype(np.float32)
-    loss, grad = eccentric_loss_and_grad(z)
-    naive_loss, naive_grad = benchmark.naive(z, np.float32(kernel_scale(8)))
-    assert naive_loss == pytest.approx(loss, rel=1e-5)
-    np.testing.assert_allclose(naive_grad, grad, rtol=0, atol=1e-5 * np.linalg.norm(grad))
+@pytest.fixture(params=CONTESTS)
+def installed(request):
+    return request.param if request.param == "numpy" else framework(request.param)
+
+
+@pytest.fixture(params=FIELDS)
+def section(request):
+    return framework(request.param)
+
+
+def framework(name):
+    if not benchmark.is_installed(name):
+        pytest.skip(f"{name} is not installed")
+    return name
+
+
+def assert_close(actual, expected):
+    assert np.linalg.norm(np.asarray(actual) - expected) <= 1e-5 * np.linalg.norm(expected)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # frameworks warn of themselves
+def test_contenders_agree(rng, installed):
+    z = rng.standard_normal((70, 8)).astype(np.float32)
+    loss, grad = eccentric_loss_and_grad(z.astype(np.float64))
+    for contender in CONTESTS[installed].prepare(z).values():
+        for _ in range(2):  # a second call starts from the same batch and adds to nothing
+            value, gradient = contender()
+            assert float(value) == pytest.approx(loss, rel=1e-5)
+            assert_close(gradient, grad)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_loops_take_gradient_steps(rng):
+    framework("jax")
+    z = rng.standard_normal((70, 8)).astype(np.float32)
+    last = z.astype(np.float64)
+    for _ in range(LOOP_STEPS):
+        value, grad = eccentric_loss_and_grad(last)
+        last = last - 1e-3 * grad
+    for loop in CONTESTS["jax"].prepare_loops(z).values():
+        loss, reached = loop()
+        assert float(loss) == pytest.approx(value, rel=1e-5)
+        assert_close(reached, last)
+
+
+def test_radius_by_bisection():
     for dim, mu in ((2, 3.0), (64, 1.0), (300, 601.0)):
         assert benchmark.radius_by_bisection(dim, mu) == pytest.approx(float(stationary_radius(dim, mu)), rel=1e-10)
 
 
+def measure(section, tmp_path):
+    path = tmp_path / "report.json"
+    assert benchmark.main([section, "--largest", "100", "--repeat", "1", "--json", str(path)]) == 0
+    return json.loads(path.read_text())
+
+
 def test_engine_section(tmp_path, capsys):
-    report = tmp_path / "report.json"
-    arguments = ["engine", "--largest", "100", "--repeat", "1", "--json", str(report)]
-    assert benchmark.main(arguments) == 0
-    rows = json.loads(report.read_text())["engine"]
+    rows = measure("engine", tmp_path)["engine"]
     assert [(row["n"], row["d"]) for row in rows] == [(100, 8), (100, 64), (100, 512)]
-    assert all(row["ratio"] > 0 for row in rows)
-    assert "eccentric_core" in capsys.readouterr().out
+    assert all(row["ratio"] == pytest.approx(row["naive"] / row["core"]) for row in rows)
+    assert "core" in capsys.readouterr().out
+
+
+def test_framework_sections(section, tmp_path, capsys):
+    report = measure(section, tmp_path)
+    assert report["machine"][section]
+    result = report[section]
+    assert [(cell["n"], cell["d"]) for cell in result["times"]] == [(100, 8), (100, 64), (100, 512)]
+    for cell in result["times"]:
+        assert cell.keys() >= FIELDS[section]
+        assert min(cell.values()) > 0
+    if section == "torch":
+        assert result["floor"]["floor_ratio"] > 0
+        assert result["threads"] > 0
+    if section == "jax":
+        assert [row["n"] for row in result["compilation"]] == [512, 65_536]
+        assert all(row["seconds"] > 0 for row in result["compilation"])
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 100
+    assert not any("…" in line for line in lines)
+
+
+def test_ratios(monkeypatch):
+    times = {"graph": 4.0, "xla": 6.0, "ours": 9.0, "ours_graph": 8.0, "ours_xla": 2.0}
+    monkeypatch.setattr("_timing.take_turns", lambda *_: times)
+    monkeypatch.setitem(CONTESTS, "tensorflow", replace(CONTESTS["tensorflow"], prepare=lambda _: {}))
+    (cell, *_) = measure_cells("tensorflow", 1, 100)
+    assert cell == {"n": 100, "d": 8, **times, "best_over_ours_best": 2.0}
+
+
+def test_memory_of_each_library(installed):
+    measured = extra_memory(6000, 64, 1.0, installed)
+    assert measured["seconds"] > 0
+    assert 6000 * 64 * 4 <= measured["extra_bytes"] < 6000**2 * 4  # the gradient, and no matrix of all pairs
+
+
+def test_missing_framework(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(SystemExit) as caught:
+        benchmark.main(["torch"])
+    assert caught.value.code == 2
+    assert "argument SECTION: torch is not installed" in capsys.readouterr().err
+    monkeypatch.setattr(benchmark, "SECTIONS", ("torch",))  # all that is measured by default
+    assert benchmark.main([]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "torch: not installed"
+
+
+def test_failed_process(monkeypatch, capsys):
+    def fail(*_):
+        raise MeasureError("ended with status -9")
+
+    monkeypatch.setattr(benchmark, "run_alone", fail)
+    monkeypatch.setattr(benchmark, "is_installed", lambda _: True)
+    assert benchmark.main(["jax"]) == 2
+    assert capsys.readouterr().err == "error: jax: ended with status -9\n"
+    with pytest.raises(MeasureError, match="library must be one of"):
+        extra_memory(100, 8, 1.0, "wheels")
 
 
 def test_bad_usage(capsys):
-    for arguments in (["wheels"], ["--repeat", "0"], ["--json", "/no/where.json"]):
+    for arguments in (["wheels"], ["--repeat", "0"], ["--largest", "99"], ["--json", "/no/where.json"]):
         with pytest.raises(SystemExit) as caught:
             benchmark.main(arguments)
         assert caught.value.code == 2
