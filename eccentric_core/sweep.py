@@ -38,10 +38,18 @@ Outline: TypeAlias = Callable[[Forms], tuple[Array, ...]]
 
 
 class Namespace:
-    """A namespace that an adapter makes for a library: the functions of `NAMESPACE`, and what it does better."""
+    """A namespace that an adapter makes of a library: functions of its own, and for the rest the library's.
 
-    def __init__(self, **functions: Any) -> None:
+    Beside those of `NAMESPACE` it may have `clamp_at_zero(t)` and `zero_diagonal(a)`, which may overwrite what they are
+    given.
+    """
+
+    def __init__(self, library: Any, **functions: Any) -> None:
+        self._library = library
         self.__dict__.update(functions)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import array_api_compat
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from eccentric_core._checks import Array
     from eccentric_core.kernels import PairKernel
@@ -155,6 +155,36 @@ def derivative_of_moments(x: Moving, y: Moving, moments: Sequence[Array], shift:
     return of_u + gradient_of_moments(x, y, of_q, xp.zeros_like(shift), xp)
 
 
+def full_product(matmul: Callable[[Array, Array], Array], a: Array, b: Array, xp: Any, *, parts: int) -> Array:
+    """A matrix product in full float32 where the hardware rounds what it multiplies.
+
+    Args:
+        matmul: a product of float32 arrays that are rounded to TF32 (11 bits) or to bfloat16 (8 bits) and summed in
+            float32.
+        a, b: float32 arrays.
+        xp: the array namespace.
+        parts: 2 for TF32, 3 for bfloat16. Each number becomes a sum of so many that rounding leaves as they are, and of
+            the products of these, parts (parts + 1) / 2 count.
+    """
+    # Veltkamp's splitting: 24 bits into 11 and the rest, or into 8, 8 and the rest.
+    factor = 2.0**13 + 1.0 if parts == 2 else 2.0**16 + 1.0
+
+    def split(x: Array) -> list[Array]:
+        pieces = []
+        for _ in range(parts - 1):
+            scaled = x * factor
+            high = scaled - (scaled - x)
+            # What is too large to scale, and what is not finite, stays whole.
+            high = xp.where(xp.isfinite(high), high, x)
+            pieces.append(high)
+            x = xp.where(xp.isfinite(x), x - high, xp.zeros_like(x))
+        return [*pieces, x]
+
+    products = [matmul(left, right) for i, left in enumerate(split(a)) for right in split(b)[: parts - i]]
+    # The smallest first.
+    return sum(reversed(products[:-1]), start=products[-1])
+
+
 def _factors(x: Array, bandwidth: float, xp: Any) -> tuple[Array, Array]:
     """Left and right: the rounding of t is then that of one matrix product."""
     square = xp.sum(x * x, axis=-1, keepdims=True) * (1.0 / bandwidth)
@@ -174,8 +204,8 @@ def _typical_slope(left: Array, right: Array, kernel: PairKernel, xp: Any, dtype
 def _distances(left: Array, right: Array, xp: Any, *, diagonal: bool) -> Array:
     t = xp.matmul(left, xp.matrix_transpose(right))
     # Rounding makes the distance of close pairs negative. A NaN stays a NaN: `maximum` and not `where`.
-    if hasattr(xp, "clamp"):  # a framework may know better
-        t = xp.clamp(t)
+    if hasattr(xp, "clamp_at_zero"):  # a framework may know better
+        t = xp.clamp_at_zero(t)
     else:
         t = xp.maximum(t, xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t)))
     return _off_diagonal(t, xp, diagonal=diagonal)

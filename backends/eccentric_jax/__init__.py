@@ -18,7 +18,7 @@ from jax import lax
 from eccentric_core._checks import compute_dtype
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import PairSum, check_sets
-from eccentric_core.sweep import NAMESPACE, Namespace, TracedDriver
+from eccentric_core.sweep import Namespace, TracedDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable
@@ -29,8 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["eccentric_loss", "pair_sum"]
 
 # By default accelerators multiply in bfloat16 or TF32, which ruins differences of distances.
-_MATMUL = partial(jnp.matmul, precision=lax.Precision.HIGHEST)
-_XP = Namespace(**{name: getattr(jnp, name) for name in NAMESPACE} | {"matmul": _MATMUL})
+_XP = Namespace(jnp, matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST))
 
 
 class _Driver(TracedDriver):

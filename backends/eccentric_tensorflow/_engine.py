@@ -11,6 +11,7 @@ from eccentric_core._checks import compute_dtype
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import FEW_ROWS, PairSum, check_sets
 from eccentric_core.sweep import Namespace, TracedDriver
+from eccentric_core.tiles import full_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,29 +27,39 @@ def _moveaxis(x: tf.Tensor, source: int, target: int) -> tf.Tensor:
     return tf.transpose(x, order)
 
 
-# The functions of `eccentric_core.sweep.NAMESPACE`.
+def _matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    # GPUs multiply float32 in TF32 unless that is switched off.
+    if a.dtype == tf.float32 and tf.config.experimental.tensor_float_32_execution_enabled() and _has_gpu():
+        return full_product(tf.matmul, a, b, _XP, parts=2)
+    return tf.matmul(a, b)
+
+
+@cache
+def _has_gpu() -> bool:
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
+# What is named or called otherwise in TensorFlow; kernels find the rest in tf.math.
 _XP = Namespace(
+    tf.math,
     astype=lambda x, dtype, copy=True: tf.cast(x, dtype),  # noqa: ARG005
-    clamp=lambda x: tf.maximum(x, tf.zeros((), x.dtype)),
+    clamp_at_zero=lambda x: tf.maximum(x, tf.zeros((), x.dtype)),
     concat=lambda parts, axis: tf.concat(parts, axis),
     float32=tf.float32,
     float64=tf.float64,
     isfinite=tf.math.is_finite,
-    log1p=tf.math.log1p,
-    matmul=tf.matmul,
+    matmul=_matmul,
     matrix_transpose=tf.linalg.matrix_transpose,
-    maximum=tf.maximum,
     mean=lambda x, axis, keepdims=False: tf.reduce_mean(x, axis, keepdims),
     moveaxis=_moveaxis,
     ones_like=tf.ones_like,
-    reciprocal=tf.math.reciprocal,
     reshape=tf.reshape,
     stack=tf.stack,
     sum=lambda x, axis, keepdims=False: tf.reduce_sum(x, axis, keepdims),
     where=tf.where,
-    zeros=lambda shape, dtype, device: tf.zeros(shape, dtype),  # noqa: ARG005
-    zeros_like=tf.zeros_like,
     zero_diagonal=lambda x: tf.linalg.set_diag(x, tf.zeros_like(x[..., 0])),
+    zeros=lambda shape, dtype, device=None: tf.zeros(shape, dtype),  # noqa: ARG005
+    zeros_like=tf.zeros_like,
 )
 
 
@@ -64,7 +75,7 @@ class _Driver(TracedDriver):
         return True
 
     def on_cpu(self, x: tf.Tensor) -> bool:
-        return "GPU" not in x.device and not (x.device == "" and tf.config.list_logical_devices("GPU"))
+        return "GPU" not in x.device if x.device else not _has_gpu()  # a tensor of a graph has no device yet
 
     def take(self, blocks: tf.Tensor, i: Any) -> tf.Tensor:
         return tf.gather(blocks, i)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 
-from eccentric_core.sweep import NAMESPACE, Driver, Namespace
+from eccentric_core.sweep import Driver, Namespace
+from eccentric_core.tiles import full_product
 
 if TYPE_CHECKING:
     from eccentric_core.pairs import Energy
@@ -30,14 +31,21 @@ def _clamp(x: Tensor) -> Tensor:
     return x.clamp_min(0) if torch.is_grad_enabled() else x.clamp_min_(0)
 
 
-_OTHERS = {
-    "astype": lambda x, dtype, copy=True: x.to(dtype),  # noqa: ARG005
-    "concat": torch.cat,
-    "clamp": _clamp,
-    "matrix_transpose": lambda x: x.mT,
-    "zero_diagonal": _zero_diagonal,
-}
-XP = Namespace(**{name: _OTHERS.get(name) or getattr(torch, name) for name in (*NAMESPACE, "clamp", "zero_diagonal")})
+def _matmul(a: Tensor, b: Tensor) -> Tensor:
+    if a.dtype == torch.float32 and (precision := torch.get_float32_matmul_precision()) != "highest":
+        return full_product(torch.matmul, a, b, XP, parts=2 if precision == "high" else 3)
+    return torch.matmul(a, b)
+
+
+XP = Namespace(
+    torch,
+    astype=lambda x, dtype, copy=True: x.to(dtype),  # noqa: ARG005
+    clamp_at_zero=_clamp,
+    concat=torch.cat,
+    matmul=_matmul,
+    matrix_transpose=lambda x: x.mT,
+    zero_diagonal=_zero_diagonal,
+)
 
 
 class _Driver(Driver):

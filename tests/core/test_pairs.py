@@ -18,10 +18,12 @@ from eccentric_core import (
     kernel_scale,
     pair_sum,
     pair_sum_and_grad,
+    pair_sum_hvp,
     pairs,
 )
 from eccentric_core.loss import eccentric_loss_and_grad
 from eccentric_core.sweep import NAMESPACE, Driver
+from eccentric_core.tiles import full_product
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,9 @@ class Quadratic:
 
     def slope(self, t, xp):  # noqa: ARG002
         return 1.0 + 2.0 * t
+
+    def curvature(self, t, xp):
+        return 2.0 * xp.ones_like(t)
 
 
 @dataclass(frozen=True)
@@ -134,6 +139,76 @@ def test_the_repulsion_is_the_inverse_multiquadric_kernel_of_wae(rng):
     force = np.sum(2 * 1.5 * c / (c + np.sum(difference**2, axis=-1, keepdims=True)) * difference, axis=1)
     _, grad = eccentric_loss_and_grad(z, 1.5)
     np.testing.assert_allclose(grad, 2 / 20 * z - 2 / (20 * 19) * force, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("tile_rows", [None, 8])
+@pytest.mark.parametrize("name", KERNELS)
+@pytest.mark.parametrize("lead", [(), (3,)])
+def test_hessian_times_a_vector(library, lead, name, tile_rows, rng):
+    """Against central differences of the closed-form gradient, whose error falls with the square of the step."""
+    kernel = KERNELS[name][0]
+    x, u = rng.standard_normal((2, *lead, 20, 4))
+    y, v = rng.standard_normal((2, *lead, 13, 4)) + 1
+
+    def gradients(step, *moving):
+        return pair_sum_and_grad(*(rows + step * along for rows, along in moving), kernel=kernel)[1:]
+
+    for moving in (((x, u),), ((x, u), (y, v))):
+        arguments = [library.array(a) for pair in moving for a in pair]
+        change = pair_sum_hvp(*arguments, kernel=kernel, tile_rows=tile_rows)
+        error = []
+        for step in (1e-3, 1e-4):
+            both = gradients(step, *moving), gradients(-step, *moving)
+            slopes = [(after - before) / (2 * step) for after, before in zip(*both, strict=True)]
+            errors = [np.abs(library.numpy(c) - s).max() / np.abs(s).max() for c, s in zip(change, slopes, strict=True)]
+            error.append(max(errors))
+        assert error[1] < 1e-6
+        assert error[1] < 0.02 * error[0] or error[1] < 1e-10  # a quadratic kernel has no such error
+
+
+def test_hessian_is_symmetric(rng):
+    x, u, v = rng.standard_normal((3, 30, 4))
+    kernel = LogarithmicKernel(2.0)
+    (of_u,), (of_v,) = pair_sum_hvp(x, u, kernel=kernel), pair_sum_hvp(x, v, kernel=kernel)
+    assert np.sum(of_u * v) == pytest.approx(np.sum(of_v * u), rel=1e-12)
+
+
+def test_bad_directions():
+    x = np.zeros((4, 3))
+    for u, y, v in (
+        (x[:2], None, None),
+        (x.astype(np.float32), None, None),
+        (None, None, None),
+        (x, x, None),
+        (x, None, x),
+    ):
+        with pytest.raises(ValueError, match=r"[uv] must have the shape and dtype of what it is a direction of"):
+            pair_sum_hvp(x, u, y, v, kernel=LogarithmicKernel(1.0))
+
+
+@pytest.mark.parametrize(("bits", "parts"), [(11, 2), (8, 3)])
+def test_a_full_product_from_rounded_ones(bits, parts, rng):
+    """Hardware that rounds what it multiplies to so many bits, as TF32 and bfloat16 do, is simulated."""
+
+    def rounded(x):
+        fraction, exponent = np.frexp(x.astype(np.float64))
+        return np.ldexp(np.round(fraction * 2.0**bits), exponent - bits).astype(np.float32)
+
+    def product(a, b):
+        return rounded(a) @ rounded(b)
+
+    a, b = rng.standard_normal((2, 60, 60)).astype(np.float32)
+    a[0] *= 1e20
+    true = a.astype(np.float64) @ b.astype(np.float64)
+    size = np.linalg.norm(a, axis=1, keepdims=True) * np.linalg.norm(b, axis=0)
+    assert np.max(np.abs(full_product(product, a, b, np, parts=parts) - true) / size) < 4e-7
+    assert np.max(np.abs(product(a, b) - true) / size) > 1e-5
+    a[1, 2], a[3, 4] = np.nan, np.inf
+    with np.errstate(invalid="ignore"):
+        full = full_product(product, a, b, np, parts=parts)
+    assert np.all(np.isnan(full[1]))
+    assert not np.any(np.isfinite(full[3]))
+    assert np.all(np.isfinite(full[4:]))
 
 
 def test_bad_input():
