@@ -200,7 +200,7 @@ def test_a_full_product_from_rounded_ones(bits, parts, rng):
     a, b = rng.standard_normal((2, 60, 60)).astype(np.float32)
     a[0] *= 1e20
     true = a.astype(np.float64) @ b.astype(np.float64)
-    size = np.linalg.norm(a, axis=1, keepdims=True) * np.linalg.norm(b, axis=0)
+    size = np.linalg.norm(a.astype(float), axis=1, keepdims=True) * np.linalg.norm(b, axis=0)
     assert np.max(np.abs(full_product(product, a, b, np, parts=parts) - true) / size) < 4e-7
     assert np.max(np.abs(product(a, b) - true) / size) > 1e-5
     a[1, 2], a[3, 4] = np.nan, np.inf

@@ -87,7 +87,8 @@ def test_wheel_ships_only_our_names(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert all(top.startswith("eccentric_") or top.endswith(".dist-info") for top in tops)
-    assert "eccentric_core/py.typed" in names
+    for package in ("eccentric_core", "eccentric_torch", "eccentric_jax", "eccentric_tensorflow"):
+        assert {f"{package}/__init__.py", f"{package}/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any("test" in name for name in names)
 
