@@ -218,10 +218,10 @@ class EccentricEnergy:
 
 
 def eccentric_energy(
-    z: Array, mu: float, scale: Scale, driver: Driver, tile_rows: int | None = None
+    z: Array, mu: float, scale: Scale, driver: Driver, tile_rows: int | None = None, *, min_rows: int = 2
 ) -> EccentricEnergy:
     """Check the arguments of a loss by their static facts; return the loss of batches like z."""
-    _, d = check_batch(z, "z", min_dim=2 if isinstance(scale, str) else 1)
+    _, d = check_batch(z, "z", min_rows=min_rows, min_dim=2 if isinstance(scale, str) else 1)
     try:
         return _cached_energy(d, compute_dtype(z, "z"), mu, scale, driver, tile_rows)
     except TypeError:  # an argument that cannot be remembered has a complaint of its own

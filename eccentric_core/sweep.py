@@ -199,7 +199,8 @@ def sweep(
     Returns:
         For every set what the outline lists, of all its rows: shapes (...) and (..., w, n).
     """
-    if len(sets) == 1 and isinstance(n := driver.shape(sets[0][0])[axes[0]], int) and n <= tile_rows:
+    sizes = [driver.shape(forms[0])[axes[0]] for forms in sets]
+    if len(sets) == 1 and isinstance(sizes[0], int) and sizes[0] <= tile_rows:
         return [list(step(sets[0], sets[0], diagonal=True)[0])]
     groups = [_groups(forms, axes, driver, tile_rows) for forms in sets]
     sums = [[driver.start(group.blocks, group.count, outline) for group in some] for some in groups]
@@ -214,15 +215,16 @@ def sweep(
             for b, other in enumerate(groups[1]):
                 sums[0][a], sums[1][b] = loops.between(group, other, sums[0][a], sums[1][b])
     return [
-        [_joined(kind, driver, is_total=k < totals) for k, kind in enumerate(zip(*some, strict=True))] for some in sums
+        [_joined(kind, n, driver, is_total=k < totals) for k, kind in enumerate(zip(*some, strict=True))]
+        for n, some in zip(sizes, sums, strict=True)
     ]
 
 
-def _joined(of_groups: Sequence[Any], driver: Driver, *, is_total: bool) -> Array:
-    """One kind of sums over all groups."""
+def _joined(of_groups: Sequence[Any], n: Any, driver: Driver, *, is_total: bool) -> Array:
+    """One kind of sums over all groups of n rows."""
     if not is_total:
         columns = [driver.columns(sums) for sums in of_groups]
-        return columns[0] if len(columns) == 1 else driver.xp.concat(columns, axis=-1)
+        return columns[0] if len(columns) == 1 else driver.xp.concat(columns, axis=-1)[..., :n]
     present = [total for sums in of_groups if (total := driver.total(sums)) is not None]
     return sum(present[1:], start=present[0]) if present else None
 
@@ -281,9 +283,11 @@ def _groups(forms: Forms, axes: Sequence[int], driver: Driver, tile_rows: int) -
 
     rest = n - count * size
     groups = [group(0, count, size)]
-    return (
-        groups if isinstance(rest, int) and rest == 0 else [*groups, group(count * size, driver.smaller(1, rest), rest)]
-    )
+    if not isinstance(rest, int):
+        # A loop of no turns is traced all the same, over arrays that may not be empty: there is always one row to cut.
+        cut = group(n - (some := rest + 1 - driver.smaller(1, rest)), 1, some)
+        return [*groups, cut._replace(count=driver.smaller(1, rest))]
+    return [*groups, group(count * size, 1, rest)] if rest else groups
 
 
 def slices(length: int, size: int) -> list[slice]:

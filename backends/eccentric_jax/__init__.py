@@ -64,8 +64,9 @@ def eccentric_loss(
         z: latent vectors of shape (..., n, d), real floating; leading axes are separate batches.
         mu: the parameter mu > 1/2, a Python number.
         scale: "paper", "exact", or M itself, a Python number.
-        axis_name: the mapped axis over which the rows of a batch are spread: every device then has the loss, and its
-            rows their gradient, of the whole batch.
+        axis_name: the axis of `jax.shard_map` over which the rows of a batch are spread: every device then has the
+            loss, and its rows their gradient, of the whole batch. (Under pmap, vmap or check_vma=False take the
+            gradient outside of the mapped function: inside, JAX adds up the cotangents of all devices.)
 
     Returns:
         An array of shape (...): float64 for float64, otherwise float32.
@@ -73,7 +74,8 @@ def eccentric_loss(
     Raises:
         TypeError, ValueError: an argument is not as described, by its static facts alone.
     """
-    energy = eccentric_energy(z, mu, scale, _DRIVER)
+    # Of a batch that is spread over devices one row may be here.
+    energy = eccentric_energy(z, mu, scale, _DRIVER, min_rows=2 if axis_name is None else 1)
     z = z.astype(compute_dtype(z, "z"))
     if axis_name is None:
         return _value(energy, (z,))

@@ -57,7 +57,7 @@ _XP = Namespace(
     stack=tf.stack,
     sum=lambda x, axis, keepdims=False: tf.reduce_sum(x, axis, keepdims),
     where=tf.where,
-    zero_diagonal=lambda x: tf.linalg.set_diag(x, tf.zeros_like(x[..., 0])),
+    zero_diagonal=lambda x: tf.linalg.set_diag(x, tf.zeros(tf.shape(x)[:-1], x.dtype)),
     zeros=lambda shape, dtype, device=None: tf.zeros(shape, dtype),  # noqa: ARG005
     zeros_like=tf.zeros_like,
 )

@@ -43,9 +43,11 @@ def eccentric_loss(
     """
     if group is None and torch.compiler.is_compiling():
         return _compiled.loss(z, mu, scale)
-    energy = eccentric_energy(z, mu, scale, _engine.DRIVER)
+    # Of a batch that is spread over processes one row may be here.
+    shared = group is not None and torch.distributed.get_world_size(group) > 1
+    energy = eccentric_energy(z, mu, scale, _engine.DRIVER, min_rows=1 if shared else 2)
     z = z.to(getattr(torch, compute_dtype(z, "z")))
-    if group is None:
+    if not shared:
         return _engine.apply(energy, z)
     from eccentric_torch._distributed import gather, reduce
 

@@ -1,4 +1,4 @@
-"""The engine for `torch.compile`: operators, which it leaves whole for every size of batch and every mu.
+"""The engine for `torch.compile`: operators, which it leaves whole for every size of batch.
 
 An operator takes tensors, numbers and texts. It returns the gradients beside the energy; rules for forward mode and
 second derivatives are left out, as compiled graphs have no use for them.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from eccentric_core._checks import check_batch, compute_dtype
+from eccentric_core._checks import check_batch, check_mu, check_scale, compute_dtype
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import PairSum
 from eccentric_torch import _engine
@@ -29,8 +29,7 @@ _SUMS: dict[str, PairSum] = {}
 def loss(z: Tensor, mu: float, scale: Any) -> Tensor:
     """The loss, in a graph that is being compiled."""
     method, number = (scale, 0.0) if isinstance(scale, str) else ("", float(scale))
-    # An argument of torch.func.grad tells only through a view that it needs a gradient.
-    if torch.is_grad_enabled() and z[...].requires_grad:
+    if torch.is_grad_enabled() and z.requires_grad:
         return _differentiable_loss(z, mu, method, number)[0]
     return _loss(z, mu, method, number)
 
@@ -38,14 +37,18 @@ def loss(z: Tensor, mu: float, scale: Any) -> Tensor:
 def pair_sum(x: Tensor, y: Tensor | None, kernel: PairKernel, wide: bool) -> Tensor:
     """The sum over pairs, in a graph that is being compiled."""
     name = _name_of(kernel, wide)
-    if torch.is_grad_enabled() and (x[...].requires_grad or (y is not None and y[...].requires_grad)):
+    if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
         return _differentiable_sum(x, y, name)[0]
     return _sum(x, y, name)
 
 
 @torch.compiler.assume_constant_result
-@cache
 def _name_of(kernel: PairKernel, wide: bool) -> str:
+    return _registered(kernel, wide)
+
+
+@cache
+def _registered(kernel: PairKernel, wide: bool) -> str:
     name = f"{type(kernel).__module__}.{kernel!r}, wide={wide}"
     _SUMS[name] = PairSum(kernel, _engine.DRIVER, None, wide)
     return name
@@ -70,8 +73,10 @@ def _evaluate_sum_and_gradients(x: Tensor, y: Tensor | None, name: str) -> tuple
     return _engine.value_and_gradients(x, y, _SUMS[name])
 
 
-def _shape_of_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:  # noqa: ARG001
+def _shape_of_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:
     check_batch(z, min_dim=2 if method else 1)
+    check_mu(mu)
+    check_scale(method or number)
     return z.new_empty(z.shape[:-2], dtype=getattr(torch, compute_dtype(z, "z")))
 
 
