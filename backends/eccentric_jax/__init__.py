@@ -122,7 +122,12 @@ def _value_and_gradients(energy: Energy, sets: tuple[jax.Array, ...]) -> tuple[j
 def _(energy: Energy, primals: Any, tangents: Any) -> Any:
     (sets,), (directions,) = primals, tangents
     result = _value_and_gradients(energy, sets)
-    return result, (_along(result[1:], directions), *energy.hvp(sets, directions))
+    return result, (_along(result[1:], directions), *_hvp(energy, sets, directions))
+
+
+@partial(jax.jit, static_argnums=0)
+def _hvp(energy: Energy, sets: Any, directions: Any) -> tuple[jax.Array, ...]:
+    return energy.hvp(sets, directions)
 
 
 def _along(gradients: Any, directions: Any) -> jax.Array:

@@ -6,6 +6,7 @@ second derivatives are left out, as compiled graphs have no use for them.
 
 from __future__ import annotations
 
+import math
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,9 @@ _SUMS: dict[str, PairSum] = {}
 
 def loss(z: Tensor, mu: float, scale: Any) -> Tensor:
     """The loss, in a graph that is being compiled."""
-    method, number = (scale, 0.0) if isinstance(scale, str) else ("", float(scale))
+    # What is neither a text nor a number becomes one that the check refuses.
+    number = float(scale) if type(scale) in (int, float) else math.nan
+    method, number = (scale, 0.0) if isinstance(scale, str) else ("", number)
     if torch.is_grad_enabled() and z.requires_grad:
         return _differentiable_loss(z, mu, method, number)[0]
     return _loss(z, mu, method, number)
@@ -37,6 +40,7 @@ def loss(z: Tensor, mu: float, scale: Any) -> Tensor:
 def pair_sum(x: Tensor, y: Tensor | None, kernel: PairKernel, wide: bool) -> Tensor:
     """The sum over pairs, in a graph that is being compiled."""
     name = _name_of(kernel, wide)
+    y = y.clone() if y is x else y  # a compiled function takes every tensor once
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
         return _differentiable_sum(x, y, name)[0]
     return _sum(x, y, name)

@@ -30,9 +30,9 @@ def check(framework, name, arrays, dtypes, options, error):
         with pytest.raises(Exception) as caught:  # noqa: PT011  compilers wrap it
             framework.compile(f, rows)(*rows)
     message = words(expected.value)
-    if framework.name == "tensorflow-unknown":  # a shape is written with None there
+    if framework.name in ("tensorflow-unknown", "torch-compile"):  # a shape is written with names or None there
         message = message.partition(", got")[0]
-    assert message in words(caught.value)
+    assert message in words(caught.value).replace("\\'", "'")
     assert isinstance(caught.value, error) or framework.compiled
 
 
@@ -55,6 +55,8 @@ def check(framework, name, arrays, dtypes, options, error):
     ids=repr,
 )
 def test_bad_parameter(differentiable, options, error):
+    if differentiable.name == "torch-compile" and error is TypeError:
+        pytest.skip("PyTorch itself checks the types of what an operator takes")
     check(differentiable, "eccentric_loss", [GOOD], ["float32"], options, error)
 
 
@@ -74,7 +76,7 @@ def test_bad_parameter(differentiable, options, error):
     ids=lambda value: value.shape if isinstance(value, np.ndarray) else None,
 )
 def test_bad_rows(differentiable, rows, dtype, options, error):
-    if differentiable.name == "tensorflow-unknown" and rows.shape[0] < 2:
+    if differentiable.name == "tensorflow-unknown" and (rows.ndim == 0 or rows.shape[0] < 2):
         pytest.skip("the number of rows is not known before the graph runs")
     check(differentiable, "eccentric_loss", [rows], [dtype], options, error)
 
