@@ -66,9 +66,14 @@ def pair_sum(x: Tensor, y: Tensor | None = None, *, kernel: PairKernel, wide: bo
     Returns:
         A tensor of shape (...): float64 for float64, otherwise float32.
     """
-    check_sets((x,) if y is None else (x, y), kernel)
-    x, y = (rows if rows is None else rows.to(getattr(torch, compute_dtype(rows, "x"))) for rows in (x, y))
-    if torch.compiler.is_compiling():
+    compiling = torch.compiler.is_compiling()
+    if not compiling:
+        check_sets((x,) if y is None else (x, y), kernel)
+    x, y = (
+        rows if rows is None else rows.to(getattr(torch, compute_dtype(rows, name)))
+        for name, rows in (("x", x), ("y", y))
+    )
+    if compiling:
         return _compiled.pair_sum(x, y, kernel, wide)
     return _engine.apply(PairSum(kernel, _engine.DRIVER, None, wide), x, y)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from eccentric_core._checks import check_batch, check_mu, check_scale, compute_dtype
 from eccentric_core.loss import eccentric_energy
-from eccentric_core.pairs import PairSum
+from eccentric_core.pairs import PairSum, check_sets
 from eccentric_torch import _engine
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ def _shape_of_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:
     return z.new_empty(z.shape[:-2], dtype=getattr(torch, compute_dtype(z, "z")))
 
 
-def _shape_of_sum(x: Tensor, y: Tensor | None, name: str) -> Tensor:  # noqa: ARG001
+def _shape_of_sum(x: Tensor, y: Tensor | None, name: str) -> Tensor:
+    check_sets((x,) if y is None else (x, y), _SUMS[name].kernel)
     return x.new_empty(x.shape[:-2])
 
 
