@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import mpmath
 import numpy as np
 
@@ -31,6 +33,33 @@ def loss_hvp(z, u, mu, scale):
         along = np.sum(of_z * of_u, axis=1, keepdims=True)
         result[i] -= 4 * mu / (n * (n - 1)) * np.sum(w * of_u - 2 / scale * along * w**2 * of_z, axis=0)
     return result
+
+
+def contract_errors(loss, grad, z, mu, scale):
+    """The errors of a loss and a gradient in the norms of the accuracy contract."""
+    true_loss, true_grad = loss_and_grad(z, mu, scale)
+    size = max(abs(true_loss), float(np.mean(np.sum(np.asarray(z, np.float64) ** 2, axis=1))))
+    difference = np.linalg.norm(np.asarray(grad, np.float64) - true_grad)
+    return (
+        abs(float(loss) - true_loss) / size if size else abs(float(loss)),
+        difference / np.linalg.norm(true_grad) if np.any(true_grad) else difference,
+    )
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """A kernel that the package does not know, phi(t) = t + t^2, as a user would write it."""
+
+    bandwidth: float
+
+    def value(self, t, xp):  # noqa: ARG002
+        return t + t * t
+
+    def slope(self, t, xp):  # noqa: ARG002
+        return 1.0 + 2.0 * t
+
+    def curvature(self, t, xp):
+        return 2.0 * xp.ones_like(t)
 
 
 def loss_and_grad_mp(z, mu, scale, digits=40):

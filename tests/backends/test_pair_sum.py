@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import oracle
 import pytest
 
 from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel
-
-
-@dataclass(frozen=True)
-class Quadratic:
-    """A user's own kernel, phi(t) = t + t^2, written in operators alone."""
-
-    bandwidth: float
-
-    def value(self, t, xp):  # noqa: ARG002
-        return t + t * t
-
-    def slope(self, t, xp):  # noqa: ARG002
-        return 1.0 + 2.0 * t
-
-    def curvature(self, t, xp):
-        return 2.0 * xp.ones_like(t)
 
 
 # kernel, phi, phi' and phi''
@@ -36,7 +18,7 @@ KERNELS = {
         lambda t: -1 / (1 + t) ** 2,
         lambda t: 2 / (1 + t) ** 3,
     ),
-    "user's own": (Quadratic(5.0), lambda t: t + t**2, lambda t: 1 + 2 * t, lambda t: 2 + 0 * t),
+    "user's own": (oracle.Quadratic(5.0), lambda t: t + t**2, lambda t: 1 + 2 * t, lambda t: 2 + 0 * t),
 }
 
 

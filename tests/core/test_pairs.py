@@ -27,22 +27,6 @@ from eccentric_core.tiles import full_product
 
 
 @dataclass(frozen=True)
-class Quadratic:
-    """A kernel that the package does not know: phi(t) = t + t^2, whose diagonal is no special case."""
-
-    bandwidth: float
-
-    def value(self, t, xp):  # noqa: ARG002
-        return t + t * t
-
-    def slope(self, t, xp):  # noqa: ARG002
-        return 1.0 + 2.0 * t
-
-    def curvature(self, t, xp):
-        return 2.0 * xp.ones_like(t)
-
-
-@dataclass(frozen=True)
 class Coulomb:
     """A kernel that is infinite where two rows coincide: the engine must leave a row and itself alone."""
 
@@ -58,7 +42,7 @@ class Coulomb:
 KERNELS = {
     "logarithmic": (LogarithmicKernel(3.0), np.log1p, lambda t: 1 / (1 + t)),
     "inverse multiquadric": (InverseMultiquadricKernel(2.0), lambda t: 1 / (1 + t), lambda t: -1 / (1 + t) ** 2),
-    "quadratic": (Quadratic(5.0), lambda t: t + t**2, lambda t: 1 + 2 * t),
+    "quadratic": (oracle.Quadratic(5.0), lambda t: t + t**2, lambda t: 1 + 2 * t),
 }
 
 
