@@ -8,7 +8,6 @@ import pytest
 
 from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel
 
-
 # kernel, phi, phi' and phi''
 KERNELS = {
     "logarithmic": (LogarithmicKernel(3.0), np.log1p, lambda t: 1 / (1 + t), lambda t: -1 / (1 + t) ** 2),
