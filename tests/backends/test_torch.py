@@ -306,3 +306,19 @@ def test_parameters_stay_untouched_by_the_engine():
     eccentric_loss(z, 1.5)
     eccentric_loss(z.requires_grad_(), 1.5).backward()
     assert torch.equal(z, before)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_products_are_exact_whatever_the_setting(precision, tolerance):
+    """Hardware that can, such as a CPU with AMX, then multiplies float32 in TF32 or bfloat16."""
+    z = batch(200, 16, dtype=torch.float32).requires_grad_()
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(precision)
+    try:
+        value = eccentric_loss(z)
+        value.backward()
+    finally:
+        torch.set_float32_matmul_precision(before)
+    true_loss, true_grad = core_loss_and_grad(z.detach().numpy().astype(np.float64))
+    assert abs(value.item() - true_loss) <= tolerance["float32"] * abs(true_loss)
+    assert np.linalg.norm(z.grad.numpy() - true_grad) <= tolerance["float32"] * np.linalg.norm(true_grad)
