@@ -202,7 +202,7 @@ def sweep(
     sizes = [driver.shape(forms[0])[axes[0]] for forms in sets]
     if len(sets) == 1 and isinstance(sizes[0], int) and sizes[0] <= tile_rows:
         return [list(step(sets[0], sets[0], diagonal=True)[0])]
-    groups = [_groups(forms, axes, driver, tile_rows) for forms in sets]
+    groups = [_groups(forms, axes, n, driver, tile_rows) for n, forms in zip(sizes, sets, strict=True)]
     sums = [[driver.start(group.blocks, group.count, outline) for group in some] for some in groups]
     loops = _Loops(step, driver)
     if len(sets) == 1:
@@ -271,9 +271,8 @@ class _Loops(NamedTuple):
         return tuple(old if value is None else self.driver.add(old, i, value) for old, value in pairs)
 
 
-def _groups(forms: Forms, axes: Sequence[int], driver: Driver, tile_rows: int) -> list[_Group]:
-    """The blocks of p rows, and the rest as one smaller block."""
-    n = driver.shape(forms[0])[axes[0]]
+def _groups(forms: Forms, axes: Sequence[int], n: Any, driver: Driver, tile_rows: int) -> list[_Group]:
+    """The blocks of p of n rows, and the rest as one smaller block."""
     size = driver.smaller(tile_rows, n)
     count = n // size
 

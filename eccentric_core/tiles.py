@@ -180,7 +180,8 @@ def full_product(matmul: Callable[[Array, Array], Array], a: Array, b: Array, xp
             x = xp.where(xp.isfinite(x), x - high, xp.zeros_like(x))
         return [*pieces, x]
 
-    products = [matmul(left, right) for i, left in enumerate(split(a)) for right in split(b)[: parts - i]]
+    rights = split(b)
+    products = [matmul(left, right) for i, left in enumerate(split(a)) for right in rights[: parts - i]]
     # The smallest first.
     return sum(reversed(products[:-1]), start=products[-1])
 

@@ -60,12 +60,12 @@ def _registered(kernel: PairKernel, wide: bool) -> str:
 
 def _evaluate_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:
     energy = eccentric_energy(z, mu, method or number, _engine.DRIVER)
-    return _engine.value(z.to(getattr(torch, compute_dtype(z, "z"))), None, energy)
+    return _engine.value(z, None, energy)
 
 
 def _evaluate_loss_and_grad(z: Tensor, mu: float, method: str, number: float) -> tuple[Tensor, Tensor]:
     energy = eccentric_energy(z, mu, method or number, _engine.DRIVER)
-    value, gradient, _ = _engine.value_and_gradients(z.to(getattr(torch, compute_dtype(z, "z"))), None, energy)
+    value, gradient, _ = _engine.value_and_gradients(z, None, energy)
     return value, gradient.to(z.dtype)
 
 

@@ -86,26 +86,28 @@ def close(value, expected, tolerance):
     return all(jnp.linalg.norm(jnp.ravel(a - b)) <= tolerance * jnp.linalg.norm(jnp.ravel(b)) for a, b in pairs)
 
 
+def check(transform, z, tolerance):
+    """A transform gives of our loss what it gives of the loss on the n x n matrix."""
+    assert close(jax.jit(transform(loss))(z), jax.jit(transform(full))(z), tolerance["float64"])
+
+
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", TRANSFORMS)
 def test_transforms(name, tolerance):
-    z, transform = rows(70, 3), TRANSFORMS[name]
-    assert close(jax.jit(transform(loss))(z), jax.jit(transform(full))(z), tolerance["float64"])
+    check(TRANSFORMS[name], rows(70, 3), tolerance)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["linearize", "reverse over reverse", "forward over reverse"])
 def test_transforms_of_several_tiles(name, tolerance):
-    z, transform = rows(1600, 3), TRANSFORMS[name]
-    assert close(jax.jit(transform(loss))(z), jax.jit(transform(full))(z), tolerance["float64"])
+    check(TRANSFORMS[name], rows(1600, 3), tolerance)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", MATRICES)
 def test_matrices_of_derivatives(name, tolerance):
     """Up to the third."""
-    z, transform = rows(5, 3), MATRICES[name]
-    assert close(jax.jit(transform(loss))(z), jax.jit(transform(full))(z), tolerance["float64"])
+    check(MATRICES[name], rows(5, 3), tolerance)
 
 
 @pytest.mark.usefixtures("x64")
