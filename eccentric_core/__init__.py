@@ -1,7 +1,10 @@
 """Eccentric regularization: the loss, its gradient, and the theory behind it, for any array library.
 
 The loss     eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
-The engine   pair_sum, pair_sum_and_grad, pair_sum_hvp, PairKernel, LogarithmicKernel, InverseMultiquadricKernel
+The latents  spectrum, LatentSpectrum, align, Alignment, mean_angle
+Others       inverse_multiquadric_mmd
+The engine   pair_sum, pair_sum_and_grad, pair_sum_hvp, PairKernel, LogarithmicKernel, InverseMultiquadricKernel,
+             InverseMultiquadricMixture
 The theory   kernel_scale, stationary_radius, sphere_loss, loss_floor, critical_mu, sphere_is_minimizer
 Proofs       enclose_radius, enclose_critical_mu, theorem1_integral
 
@@ -12,32 +15,41 @@ projection, IJCNN 2022.
 from importlib.metadata import version
 
 from eccentric_core.certificate import enclose_critical_mu, enclose_radius, theorem1_integral
+from eccentric_core.discrepancy import inverse_multiquadric_mmd
 from eccentric_core.floor import loss_floor, sphere_loss
-from eccentric_core.kernels import InverseMultiquadricKernel, LogarithmicKernel, PairKernel
+from eccentric_core.kernels import InverseMultiquadricKernel, InverseMultiquadricMixture, LogarithmicKernel, PairKernel
 from eccentric_core.loss import eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
 from eccentric_core.minimizer import critical_mu, sphere_is_minimizer
 from eccentric_core.pairs import pair_sum, pair_sum_and_grad, pair_sum_hvp
 from eccentric_core.radius import stationary_radius
 from eccentric_core.scale import kernel_scale
+from eccentric_core.spectrum import Alignment, LatentSpectrum, align, mean_angle, spectrum
 
 __version__ = version("eccentric")
 
 __all__ = [
+    "Alignment",
     "InverseMultiquadricKernel",
+    "InverseMultiquadricMixture",
+    "LatentSpectrum",
     "LogarithmicKernel",
     "PairKernel",
+    "align",
     "critical_mu",
     "eccentric_loss",
     "eccentric_loss_and_grad",
     "enclose_critical_mu",
     "enclose_radius",
+    "inverse_multiquadric_mmd",
     "kernel_scale",
     "loss_floor",
+    "mean_angle",
     "pair_kernel",
     "pair_sum",
     "pair_sum_and_grad",
     "pair_sum_hvp",
     "repulsive_force",
+    "spectrum",
     "sphere_is_minimizer",
     "sphere_loss",
     "stationary_radius",

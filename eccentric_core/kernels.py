@@ -86,3 +86,32 @@ class InverseMultiquadricKernel:
         """2/(1 + t)^3."""
         value = self.value(t, xp)
         return 2.0 * value * value * value
+
+
+@dataclass(frozen=True)
+class InverseMultiquadricMixture:
+    """phi(t) = sum over s of s/(s + t), inverse multiquadric kernels of the bandwidths s h, in one sweep."""
+
+    bandwidth: float
+    scales: tuple[float, ...]
+
+    def value(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
+        """The sum of s/(s + t)."""
+        return sum(s / (s + t) for s in self.scales)
+
+    def slope(self, t: Array, xp: Any) -> Array:
+        """The sum of -s/(s + t)^2."""
+        return self.value_and_slope(t, xp)[1]
+
+    def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:  # noqa: ARG002
+        """Both, from the same quotients."""
+        value, slope = 0.0, 0.0
+        for s in self.scales:
+            one = s / (s + t)
+            value += one
+            slope -= one * one * (1.0 / s)
+        return value, slope
+
+    def curvature(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
+        """The sum of 2 s/(s + t)^3."""
+        return sum((s / (s + t)) ** 3 * (2.0 / (s * s)) for s in self.scales)

@@ -3,6 +3,8 @@
 eccentric_loss    the loss of a batch of latent vectors
 pair_sum          the sum over pairs that it is made of, for any kernel of `eccentric_core`
 
+inverse_multiquadric_mmd    the discrepancy between a batch and a sample of a prior, that of WAE-MMD
+
 Nothing is configured at import: float64 is there where the caller has enabled it.
 """
 
@@ -16,17 +18,18 @@ import jax.numpy as jnp
 from jax import lax
 
 from eccentric_core._checks import compute_dtype
+from eccentric_core.discrepancy import SCALES, discrepancy, mixture
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import PairSum, check_sets
 from eccentric_core.sweep import Namespace, TracedDriver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable
+    from collections.abc import Callable, Hashable, Sequence
 
     from eccentric_core import PairKernel
     from eccentric_core.pairs import Energy
 
-__all__ = ["eccentric_loss", "pair_sum"]
+__all__ = ["eccentric_loss", "inverse_multiquadric_mmd", "pair_sum"]
 
 # By default accelerators multiply in bfloat16 or TF32, which ruins differences of distances.
 _XP = Namespace(jnp, matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST))
@@ -97,6 +100,26 @@ def pair_sum(x: jax.Array, y: jax.Array | None = None, *, kernel: PairKernel, wi
     sets = (x,) if y is None else (x, y)
     check_sets(sets, kernel)
     return _value(PairSum(kernel, _DRIVER, None, wide), tuple(rows.astype(compute_dtype(rows, "x")) for rows in sets))
+
+
+def inverse_multiquadric_mmd(
+    z: jax.Array, prior: jax.Array, *, scales: Sequence[float] = SCALES, prior_variance: float = 1.0
+) -> jax.Array:
+    """The discrepancy of WAE-MMD, `eccentric_core.inverse_multiquadric_mmd` for JAX, with its derivatives.
+
+    Args:
+        z, prior: rows of shapes (..., n, d) and (..., m, d), n and m >= 2.
+        scales: positive Python numbers.
+        prior_variance: of one coordinate of the prior, a Python number.
+
+    Returns:
+        An array of shape (...): float64 for float64, otherwise float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described, by its static facts alone.
+    """
+    kernel = mixture((z, prior), scales, prior_variance)
+    return discrepancy(z, prior, partial(pair_sum, kernel=kernel, wide=True), _DRIVER)
 
 
 # Compiled, so that a call outside of jit is one as well.

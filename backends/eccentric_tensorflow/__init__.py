@@ -5,6 +5,8 @@ pair_sum                the sum over pairs that it is made of, for any kernel of
 EccentricRegularizer    the weighted loss as a Keras regularizer, for any layer's `activity_regularizer`
 EccentricLoss           the weighted loss as a Keras layer that hands its input on
 
+inverse_multiquadric_mmd    the discrepancy between a batch and a sample of a prior, that of WAE-MMD
+
 The Keras classes serve every backend of Keras 3: the tensor that arrives decides which engine runs. TensorFlow itself
 is imported when it is first needed.
 """
@@ -16,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 from eccentric_tensorflow._keras import EccentricLoss, EccentricRegularizer
 
 if TYPE_CHECKING:
-    from eccentric_tensorflow._engine import eccentric_loss, pair_sum
+    from eccentric_tensorflow._engine import eccentric_loss, inverse_multiquadric_mmd, pair_sum
 
-__all__ = ["EccentricLoss", "EccentricRegularizer", "eccentric_loss", "pair_sum"]
+__all__ = ["EccentricLoss", "EccentricRegularizer", "eccentric_loss", "inverse_multiquadric_mmd", "pair_sum"]
 
 
 def __getattr__(name: str) -> Any:

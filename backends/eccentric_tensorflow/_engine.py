@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from eccentric_core._checks import compute_dtype
+from eccentric_core.discrepancy import SCALES, discrepancy, mixture
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import FEW_ROWS, PairSum, check_sets
 from eccentric_core.sweep import Namespace, TracedDriver
 from eccentric_core.tiles import full_product
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from eccentric_core import PairKernel
     from eccentric_core.pairs import Energy
@@ -30,7 +31,7 @@ def _moveaxis(x: tf.Tensor, source: int, target: int) -> tf.Tensor:
 def _matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     # GPUs multiply float32 in TF32 unless that is switched off.
     if a.dtype == tf.float32 and tf.config.experimental.tensor_float_32_execution_enabled() and _has_gpu():
-        return full_product(tf.matmul, a, b, _XP, parts=2)
+        return full_product(tf.matmul, a, b, NAMESPACE, parts=2)
     return tf.matmul(a, b)
 
 
@@ -40,7 +41,7 @@ def _has_gpu() -> bool:
 
 
 # What is named or called otherwise in TensorFlow; kernels find the rest in tf.math.
-_XP = Namespace(
+NAMESPACE = Namespace(
     tf.math,
     astype=lambda x, dtype, copy=True: tf.cast(x, dtype),  # noqa: ARG005
     clamp_at_zero=lambda x: tf.maximum(x, tf.zeros((), x.dtype)),
@@ -92,7 +93,7 @@ class _Driver(TracedDriver):
         return tf.cast(self.shape(x)[-2], x.dtype)
 
 
-_DRIVER = _Driver(_XP)
+_DRIVER = _Driver(NAMESPACE)
 
 
 @tf.autograph.experimental.do_not_convert  # it holds no control flow for the graph
@@ -130,6 +131,27 @@ def pair_sum(x: tf.Tensor, y: tf.Tensor | None = None, *, kernel: PairKernel, wi
     sets = [x] if y is None else [x, y]
     check_sets(sets, kernel)
     return _apply(_pairs(kernel, wide), [tf.cast(rows, compute_dtype(rows, "x")) for rows in sets])
+
+
+@tf.autograph.experimental.do_not_convert
+def inverse_multiquadric_mmd(
+    z: tf.Tensor, prior: tf.Tensor, *, scales: Sequence[float] = SCALES, prior_variance: float = 1.0
+) -> tf.Tensor:
+    """The discrepancy of WAE-MMD, `eccentric_core.inverse_multiquadric_mmd` for TensorFlow, with its derivatives.
+
+    Args:
+        z, prior: rows of shapes (..., n, d) and (..., m, d), n and m >= 2.
+        scales: positive Python numbers.
+        prior_variance: of one coordinate of the prior, a Python number.
+
+    Returns:
+        A tensor of shape (...): float64 for float64, otherwise float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described, by its static facts alone.
+    """
+    kernel = mixture((z, prior), scales, prior_variance)
+    return discrepancy(z, prior, partial(pair_sum, kernel=kernel, wide=True), _DRIVER)
 
 
 @cache

@@ -3,24 +3,30 @@
 eccentric_loss    the loss of a batch of latent vectors
 EccentricLoss     the same as a module
 pair_sum          the sum over pairs that it is made of, for any kernel of `eccentric_core`
+
+inverse_multiquadric_mmd    the discrepancy between a batch and a sample of a prior, that of WAE-MMD
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from eccentric_core._checks import check_mu, check_scale, compute_dtype
+from eccentric_core.discrepancy import SCALES, discrepancy, mixture
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import PairSum, check_sets
 from eccentric_torch import _compiled, _engine
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eccentric_core import PairKernel
 
-__all__ = ["EccentricLoss", "eccentric_loss", "pair_sum"]
+__all__ = ["EccentricLoss", "eccentric_loss", "inverse_multiquadric_mmd", "pair_sum"]
 
 
 def eccentric_loss(
@@ -76,6 +82,28 @@ def pair_sum(x: Tensor, y: Tensor | None = None, *, kernel: PairKernel, wide: bo
     if compiling:
         return _compiled.pair_sum(x, y, kernel, wide)
     return _engine.apply(PairSum(kernel, _engine.DRIVER, None, wide), x, y)
+
+
+def inverse_multiquadric_mmd(
+    z: Tensor, prior: Tensor, *, scales: Sequence[float] = SCALES, prior_variance: float = 1.0
+) -> Tensor:
+    """The discrepancy of WAE-MMD, `eccentric_core.inverse_multiquadric_mmd` for PyTorch, with its derivatives.
+
+    Args:
+        z, prior: rows of shapes (..., n, d) and (..., m, d), n and m >= 2.
+        scales: positive numbers.
+        prior_variance: of one coordinate of the prior.
+
+    Returns:
+        A tensor of shape (...): float64 for float64, otherwise float32.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described, by its static facts alone.
+    """
+    if torch.compiler.is_compiling():
+        return discrepancy(z, prior, _compiled.mmd_sums(scales, prior_variance), _engine.DRIVER)
+    kernel = mixture((z, prior), scales, prior_variance)
+    return discrepancy(z, prior, partial(pair_sum, kernel=kernel, wide=True), _engine.DRIVER)
 
 
 class EccentricLoss(nn.Module):

@@ -14,17 +14,20 @@ import torch
 from torch import Tensor
 
 from eccentric_core._checks import check_batch, check_mu, check_scale, compute_dtype
+from eccentric_core.discrepancy import mixture
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import PairSum, check_sets
 from eccentric_torch import _engine
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from eccentric_core import PairKernel
 
-# Sums over pairs by the names that operators know them by.
-_SUMS: dict[str, PairSum] = {}
+# Sums over pairs by the names that operators know them by: functions of the sets, which they check, and of numbers.
+_SUMS: dict[str, Callable[..., PairSum]] = {
+    "mmd": lambda sets, numbers: PairSum(mixture(sets, numbers[1:], numbers[0]), _engine.DRIVER, wide=True)
+}
 
 
 def loss(z: Tensor, mu: float, scale: Any) -> Tensor:
@@ -39,11 +42,21 @@ def loss(z: Tensor, mu: float, scale: Any) -> Tensor:
 
 def pair_sum(x: Tensor, y: Tensor | None, kernel: PairKernel, wide: bool) -> Tensor:
     """The sum over pairs, in a graph that is being compiled."""
-    name = _name_of(kernel, wide)
+    return _named_sum(x, y, _name_of(kernel, wide), [])
+
+
+def mmd_sums(scales: Any, prior_variance: float) -> Callable[..., Tensor]:
+    """The sums over pairs of `inverse_multiquadric_mmd`, whose kernel depends on a dimension that may be a symbol."""
+    # Multiplied here, numbers that are symbols belong to the whole graph and not to the first operator alone.
+    numbers = [1.0 * number for number in (prior_variance, *scales)]
+    return lambda x, y=None: _named_sum(x, y, "mmd", numbers)
+
+
+def _named_sum(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> Tensor:
     y = y.clone() if y is x else y  # a compiled function takes every tensor once
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
-        return _differentiable_sum(x, y, name)[0]
-    return _sum(x, y, name)
+        return _differentiable_sum(x, y, name, numbers)[0]
+    return _sum(x, y, name, numbers)
 
 
 @torch.compiler.assume_constant_result
@@ -54,7 +67,13 @@ def _name_of(kernel: PairKernel, wide: bool) -> str:
 @cache
 def _registered(kernel: PairKernel, wide: bool) -> str:
     name = f"{type(kernel).__module__}.{kernel!r}, wide={wide}"
-    _SUMS[name] = PairSum(kernel, _engine.DRIVER, None, wide)
+    energy = PairSum(kernel, _engine.DRIVER, None, wide)
+
+    def checked(sets: Sequence[Tensor], _: list[float]) -> PairSum:
+        check_sets(sets, kernel)
+        return energy
+
+    _SUMS[name] = checked
     return name
 
 
@@ -69,12 +88,18 @@ def _evaluate_loss_and_grad(z: Tensor, mu: float, method: str, number: float) ->
     return value, gradient.to(z.dtype)
 
 
-def _evaluate_sum(x: Tensor, y: Tensor | None, name: str) -> Tensor:
-    return _engine.value(x, y, _SUMS[name])
+def _evaluate_sum(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> Tensor:
+    return _engine.value(x, y, _named(x, y, name, numbers))
 
 
-def _evaluate_sum_and_gradients(x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor, Tensor]:
-    return _engine.value_and_gradients(x, y, _SUMS[name])
+def _evaluate_sum_and_gradients(
+    x: Tensor, y: Tensor | None, name: str, numbers: list[float]
+) -> tuple[Tensor, Tensor, Tensor]:
+    return _engine.value_and_gradients(x, y, _named(x, y, name, numbers))
+
+
+def _named(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> PairSum:
+    return _SUMS[name]((x,) if y is None else (x, y), numbers)
 
 
 def _shape_of_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:
@@ -84,14 +109,16 @@ def _shape_of_loss(z: Tensor, mu: float, method: str, number: float) -> Tensor:
     return z.new_empty(z.shape[:-2], dtype=getattr(torch, compute_dtype(z, "z")))
 
 
-def _shape_of_sum(x: Tensor, y: Tensor | None, name: str) -> Tensor:
-    check_sets((x,) if y is None else (x, y), _SUMS[name].kernel)
+def _shape_of_sum(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> Tensor:
+    _named(x, y, name, numbers)
     return x.new_empty(x.shape[:-2])
 
 
-def _shape_of_sum_and_gradients(x: Tensor, y: Tensor | None, name: str) -> tuple[Tensor, Tensor, Tensor]:
+def _shape_of_sum_and_gradients(
+    x: Tensor, y: Tensor | None, name: str, numbers: list[float]
+) -> tuple[Tensor, Tensor, Tensor]:
     of_y = x.new_empty(0) if y is None else torch.empty_like(y)
-    return _shape_of_sum(x, y, name), torch.empty_like(x), of_y
+    return _shape_of_sum(x, y, name, numbers), torch.empty_like(x), of_y
 
 
 def _operator(name: str, function: Callable[..., Any], shape_of: Callable[..., Any]) -> Any:
@@ -130,5 +157,5 @@ _differentiable_loss = _differentiable(
     4,
 )
 _differentiable_sum = _differentiable(
-    _operator("pair_sum_and_grad", _evaluate_sum_and_gradients, _shape_of_sum_and_gradients), 3
+    _operator("pair_sum_and_grad", _evaluate_sum_and_gradients, _shape_of_sum_and_gradients), 4
 )
