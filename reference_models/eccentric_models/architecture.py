@@ -5,7 +5,7 @@ has no bias, as the normalisation would take it away again.
 
 Weights have one neutral layout, the same in every framework and in every checkpoint:
 
-    convolution              (height, width, in, out), cross-correlation: out[y] = sum over k of in[stride y + k] kernel[k]
+    convolution              (height, width, in, out): out[y] = sum over k of in[stride y + k] kernel[k]
     transposed convolution   (height, width, in, out): out[stride y + k] += in[y] kernel[k]
     dense                    (in, out), of images that are flattened in the order height, width, channel
     normalisation            scale, bias, and the running mean and variance, that of the population (divided by n)
@@ -219,7 +219,7 @@ def is_statistic(name: str) -> bool:
 
 
 def initial_weights(architecture: Architecture, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Weights to start from, in float64: uniform within 1/sqrt(fan in), as PyTorch draws them; identity for the norms."""
+    """Weights to start from, in float64: uniform within 1/sqrt(fan in), as PyTorch's are; the norms do nothing yet."""
     weights = {}
     for part in ("encoder", "decoder"):
         for step in architecture.steps(part):

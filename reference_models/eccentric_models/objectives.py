@@ -1,12 +1,13 @@
 """What is minimised, written once for every framework and on the one engine.
 
-    loss = mean squared error per pixel + lam * penalty
+loss = mean squared error per pixel + lam * penalty
 
-    eccentric   the eccentric loss of the latent vectors (equation 1 of the paper)
-    wae         the inverse multiquadric discrepancy between the latent vectors and a normal sample (Tolstikhin et al., 2018)
-    vae         the divergence of the Gaussian posterior from the normal prior, summed over dimensions (Kingma and
-                Welling, 2014); the decoder sees a draw from the posterior
-    none        nothing: a plain autoencoder
+eccentric   the eccentric loss of the latent vectors (equation 1 of the paper)
+wae         the inverse multiquadric discrepancy between the latent vectors and a normal sample (Tolstikhin et
+            al., 2018)
+vae         the divergence of the Gaussian posterior from the normal prior, summed over dimensions (Kingma and
+            Welling, 2014); the decoder sees a draw from the posterior
+none        nothing: a plain autoencoder
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class Objective:
         if self.kind not in get_args(Kind):
             raise ValueError(f"objective must be one of {', '.join(get_args(Kind))}, got {self.kind!r}")
         if not 0 <= self.lam < float("inf"):
-            raise ValueError(f"lam must be a finite number, 0 or more, got {self.lam!r}; it is the weight of the penalty")
+            raise ValueError(
+                f"lam must be a finite number, 0 or more, got {self.lam!r}; it is the weight of the penalty"
+            )
         check_mu(self.mu)
         check_scale(self.scale)
 

@@ -17,10 +17,11 @@ from urllib.error import URLError
 import numpy as np
 import pytest
 import sklearn.datasets
-from eccentric_models import data
-from eccentric_models.data import DataError, celeba, files, idx, load
 from PIL import Image
 from sklearn.utils import Bunch
+
+from eccentric_models import data
+from eccentric_models.data import DataError, celeba, files, idx, load
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

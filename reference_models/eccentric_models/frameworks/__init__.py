@@ -77,7 +77,8 @@ class Autoencoder(ABC):
     Args:
         architecture, objective, adam: what to build and how to train it.
         dtype: the dtype of weights and latents.
-        device: "auto" takes a GPU where there is one.
+
+    A framework's own takes `device` as well: "auto" takes a GPU where there is one.
 
     Images come as uint8 (n, height, width, channels) and count as value/255.
     """
@@ -86,7 +87,7 @@ class Autoencoder(ABC):
     LAYOUT: ClassVar[Mapping[type, tuple[int, ...]]] = {}
 
     def __init__(
-        self, architecture: Architecture, objective: Objective, adam: Adam, *, dtype: Dtype = "float32", device: Device
+        self, architecture: Architecture, objective: Objective, adam: Adam, *, dtype: Dtype = "float32"
     ) -> None:
         self.architecture, self.objective, self.adam, self.dtype = architecture, objective, adam, dtype
         self._axes = {
@@ -179,8 +180,8 @@ def check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tu
     for name in {**expected, **found}:
         if found.get(name) != expected.get(name):
             raise StateError(
-                f"{name} must have the shape {expected.get(name, 'none, there is no such weight')}, got "
-                f"{found.get(name, 'none, it is missing')}; these weights are of another architecture, width or dimension"
+                f"{name} must have the shape {expected.get(name, '(there is no such weight)')}, got "
+                f"{found.get(name, 'nothing')}; these weights are of another architecture, width or dimension"
             )
 
 
@@ -194,8 +195,8 @@ def create(framework: Framework, *args: Any, state: State, **options: Any) -> Au
     missing = [name for name in _NEEDS[framework] if importlib.util.find_spec(name) is None]
     if missing:
         raise FrameworkError(
-            f"framework {framework} needs {', '.join(missing)}: pip install 'eccentric[models,{_EXTRA[framework]}]', or "
-            f"choose another framework"
+            f"framework {framework} needs {', '.join(missing)}: pip install 'eccentric[models,{_EXTRA[framework]}]', "
+            f"or choose another framework"
         )
     model = importlib.import_module(f"eccentric_models.frameworks.{framework}_model").Model(*args, **options)
     model.state = state

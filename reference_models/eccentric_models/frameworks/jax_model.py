@@ -7,13 +7,13 @@ from functools import partial, reduce, wraps
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import eccentric_jax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
 
+import eccentric_jax
 from eccentric_models.architecture import (
     BatchNorm,
     Convolution,
@@ -54,10 +54,10 @@ def _precisely(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Model(Autoencoder):
-    """The autoencoder as a function of arrays by their neutral names; an `nnx.Module` is made of them when it is traced."""
+    """The autoencoder as a function of arrays by their neutral names, of which an `nnx.Module` is made when traced."""
 
     def __init__(self, *args: Any, device: str = "auto", **options: Any) -> None:
-        super().__init__(*args, device=device, **options)
+        super().__init__(*args, **options)
         self._device = _device(device)
         adam = self.adam
         self._optimizer = optax.chain(

@@ -5,12 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import eccentric_tensorflow
 import keras
 import numpy as np
 import tensorflow as tf
-from eccentric_tensorflow._engine import NAMESPACE
 
+import eccentric_tensorflow
 from eccentric_models.architecture import (
     BatchNorm,
     Convolution,
@@ -25,6 +24,7 @@ from eccentric_models.architecture import (
 )
 from eccentric_models.frameworks import Adam, Autoencoder, FrameworkError, State
 from eccentric_models.objectives import Terms
+from eccentric_tensorflow._engine import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -42,7 +42,7 @@ class Model(Autoencoder):
     LAYOUT: ClassVar[Mapping[type, tuple[int, ...]]] = {TransposedConvolution: (0, 1, 3, 2)}
 
     def __init__(self, *args: Any, device: str = "auto", **options: Any) -> None:
-        super().__init__(*args, device=device, **options)
+        super().__init__(*args, **options)
         if keras.backend.backend() != "tensorflow":
             raise FrameworkError(
                 f"framework tensorflow: Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
@@ -55,8 +55,12 @@ class Model(Autoencoder):
             self._optimizer = _TorchAdam(self.adam)
             self._optimizer.build(list(self._trained.values()))
         self._compiled_step = tf.function(self._pure_step, autograph=False)
-        self._compiled_encode = tf.function(lambda x: self._encoder(self._scaled(x), training=False), autograph=False, reduce_retracing=True)
-        self._compiled_decode = tf.function(lambda z: self._decoder(z, training=False), autograph=False, reduce_retracing=True)
+        self._compiled_encode = tf.function(
+            lambda x: self._encoder(self._scaled(x), training=False), autograph=False, reduce_retracing=True
+        )
+        self._compiled_decode = tf.function(
+            lambda z: self._decoder(z, training=False), autograph=False, reduce_retracing=True
+        )
 
     def place(self, array: np.ndarray) -> tf.Tensor:
         with tf.device(self._device):

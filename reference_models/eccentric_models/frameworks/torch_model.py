@@ -6,11 +6,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat.torch
-import eccentric_torch
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+import eccentric_torch
 from eccentric_models.architecture import (
     BatchNorm,
     Convolution,
@@ -46,7 +46,7 @@ class Model(Autoencoder):
     }
 
     def __init__(self, *args: Any, device: str = "auto", **options: Any) -> None:
-        super().__init__(*args, device=device, **options)
+        super().__init__(*args, **options)
         self._device = _device(device)
         self._weights: dict[str, Tensor] = {}
         self._encoder, self._decoder = (self._network(part) for part in ("encoder", "decoder"))
