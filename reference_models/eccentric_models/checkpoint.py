@@ -94,15 +94,16 @@ class Checkpoint:
         try:
             with safe_open(path, framework="numpy") as file:
                 metadata = dict(file.metadata() or {})
+                # Before the tensors, which may have dtypes that NumPy lacks.
+                if (found := metadata.get("format")) != _FORMAT:
+                    raise CheckpointError(
+                        f"{path} is not a checkpoint of this version: its format is {found!r}, not {_FORMAT!r}"
+                    )
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except FileNotFoundError as error:
             raise CheckpointError(f"{path} is missing; a run has it from its first moment on") from error
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); take a copy of it, or train anew") from error
-        if metadata.get("format") != _FORMAT:
-            raise CheckpointError(
-                f"{path} is not a checkpoint of this version: its format is {metadata.get('format')!r}, not {_FORMAT!r}"
-            )
         if metadata.pop("sha256", None) != _digest(tensors, metadata):
             raise CheckpointError(f"{path} was changed after it was written: its SHA-256 is another; take a copy of it")
         content = {name: json.loads(value) for name, value in metadata.items() if name != "format"}

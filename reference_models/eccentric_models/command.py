@@ -22,7 +22,7 @@ from eccentric_models.evaluation import NEIGHBOURS, evaluate, neighbour_error
 from eccentric_models.files import replacing
 from eccentric_models.frameworks import Device, Framework, FrameworkError
 from eccentric_models.settings import RunError, Settings
-from eccentric_models.training import CHECKPOINT, restore, train
+from eccentric_models.training import CHECKPOINT, check_images, restore, train
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from eccentric_models.data import Dataset
     from eccentric_models.frameworks import Autoencoder
 
-_EXPECTED = (RunError, CheckpointError, DataError, FrameworkError, OSError)
+# ValueError and MemoryError are of values that only the engine or the data can judge: a scale, a width, a folder.
+_EXPECTED = (RunError, CheckpointError, DataError, FrameworkError, OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,12 @@ class _OfRun:
         framework = self.framework or checkpoint.settings.framework
         return restore(checkpoint, framework=framework, device=self.device), checkpoint
 
-    def dataset(self, settings: Settings) -> Dataset:
+    def dataset(self, checkpoint: Checkpoint) -> Dataset:
         """The data of the run."""
-        return load(settings.data, self.folder or settings.folder)
+        settings = checkpoint.settings
+        dataset = load(settings.data, self.folder or settings.folder)
+        check_images(checkpoint, dataset.train.images)
+        return dataset
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,7 @@ class Evaluate(_OfRun):
         """Print a table."""
         model, checkpoint = self.model()
         settings = checkpoint.settings
-        dataset = self.dataset(settings)
+        dataset = self.dataset(checkpoint)
         splits = {"training": dataset.train, "test": dataset.test}
         latents = {name: model.encode(split.images) for name, split in splits.items()}
         results = {name: evaluate(model, split, latents[name]) for name, split in splits.items()}
@@ -147,7 +151,7 @@ class Encode(_OfRun):
         if self.images is not None:
             images = _read_images(self.images, checkpoint.image_shape)
         else:
-            split = getattr(self.dataset(checkpoint.settings), self.split)
+            split = getattr(self.dataset(checkpoint), self.split)
             images, labels = split.images, split.labels
         arrays = {"latents": model.encode(images)} | ({} if labels is None else {"labels": labels})
         with replacing(self.to) as file:
@@ -163,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (TypeError, ValueError) as error:  # of the settings
         return _complain(f"error: {error}", 2)
     try:
-        command(Console())
+        command(Console(markup=False, emoji=False))  # a path may look like either
     except KeyboardInterrupt:
         return _complain("interrupted; --resume goes on from the last checkpoint", 130)
     except _EXPECTED as error:

@@ -26,7 +26,7 @@ class Log:
     def __init__(self, folder: Path, step: int) -> None:
         path = folder / FILE
         if path.exists():
-            kept = [line for line in path.read_bytes().splitlines(keepends=True) if _step(line) <= step]
+            kept = [line + b"\n" for line in path.read_bytes().splitlines() if _step(line) <= step]
             with replacing(path) as file:
                 file.writelines(kept)
         self._file = path.open("a", encoding="utf-8")

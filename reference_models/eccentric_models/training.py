@@ -65,7 +65,7 @@ def train(
     images = dataset.train.images
     if len(images) < settings.batch_size:
         raise RunError(f"batch_size must be at most the {len(images)} training images, got {settings.batch_size}")
-    checkpoint = _resumed(settings, path) if path.exists() else _started(settings, images.shape[1:])
+    checkpoint = _resumed(settings, path, images) if path.exists() else _started(settings, images.shape[1:])
     model = restore(checkpoint)
     if not path.exists():
         checkpoint.write(path)
@@ -110,7 +110,19 @@ def _started(settings: Settings, image_shape: tuple[int, ...]) -> Checkpoint:
     return Checkpoint(settings, image_shape, state, 0, rng.bit_generator.state, versions(settings.framework))
 
 
-def _resumed(settings: Settings, path: Path) -> Checkpoint:
+def check_images(checkpoint: Checkpoint, images: np.ndarray) -> None:
+    """Check that images have the size that a run was trained for, as those of another folder may not.
+
+    Raises:
+        RunError: they have another.
+    """
+    if images.shape[1:] != checkpoint.image_shape:
+        raise RunError(
+            f"the run is of images of {checkpoint.image_shape}, not {images.shape[1:]}; give its own data by --folder"
+        )
+
+
+def _resumed(settings: Settings, path: Path, images: np.ndarray) -> Checkpoint:
     checkpoint = Checkpoint.read(path)
     if names := settings.differences(checkpoint.settings):
         pairs = (f"{name} {getattr(checkpoint.settings, name)!r}, not {getattr(settings, name)!r}" for name in names)
@@ -119,6 +131,7 @@ def _resumed(settings: Settings, path: Path) -> Checkpoint:
         raise RunError(
             f"{path} has {checkpoint.epoch} epochs already; epochs must be as many or more, got {settings.epochs}"
         )
+    check_images(checkpoint, images)
     return dataclasses.replace(checkpoint, settings=settings, versions=versions(settings.framework))
 
 
