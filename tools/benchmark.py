@@ -6,6 +6,7 @@
     torch         the same in PyTorch: eager with autograd, and torch.compile of either side
     jax           the same in JAX: jit, also in a compiled loop of 100 gradient steps (seconds per step); compilation
     tensorflow    the same in TensorFlow: eager, tf.function, and compiled by XLA
+    models        a training step of the MNIST autoencoder in every framework, and what the eccentric term adds to it
     memory        the peak memory of one large batch in a fresh process, in every library that is installed
 
 Contenders take turns within one run; medians and ratios are what to quote. Each framework runs in a process of its own
@@ -29,6 +30,7 @@ import scipy
 from _command import Parser, Screen, UsageError, make_table, open_outputs, run, write_all
 from _contenders import CONTESTS
 from _memory import extra_memory
+from _models import summary
 from _process import MeasureError, run_alone
 from _timing import measure_cells, take_turns
 from scipy.integrate import quad
@@ -41,7 +43,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FRAMEWORKS = ("torch", "jax", "tensorflow")
-SECTIONS = ("radii", "engine", *FRAMEWORKS, "memory")
+SECTIONS = ("radii", "engine", *FRAMEWORKS, "models", "memory")
+
+# Steps with and without the term in one process, and those of an epoch of MNIST.
+PAIRS = 25
+STEPS_OF_AN_EPOCH = 600
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,6 +77,8 @@ def main(argv: list[str] | None = None) -> int:
                     report[section] = measure_radii(console, options.repeat)
                 case "engine":
                     report[section] = measure_engine(console, options.repeat, options.largest)
+                case "models":
+                    report[section] = measure_models(console, options.repeat)
                 case "memory":
                     report[section] = measure_memory(console)
                 case _ if is_installed(section):
@@ -210,6 +218,31 @@ def print_times(console: Screen, title: str, library: str, cells: list[dict[str,
             row.append(f"{cell[name] * (1 if name in ratios else 1e3):.2f}" if name in cell else "")
         table.add_row(*row)
     console.print(table)
+
+
+def measure_models(console: Screen, repeat: int) -> dict[str, dict[str, float]]:
+    frameworks = [name for name in FRAMEWORKS if is_installed(name)]
+    seconds: dict[str, dict[str, list[float]]] = {name: {"eccentric": [], "none": []} for name in frameworks}
+    for _ in range(repeat):
+        for name in frameworks:  # in turns, as the machine changes its pace
+            for kind, values in run_alone("_models.py", name, PAIRS).items():
+                seconds[name][kind] += values
+    result = {name: summary(of_framework) for name, of_framework in seconds.items()}
+    headings = ("", "step\n(ms)", f"over\n{frameworks[0]}", "epoch\n(s)", "term\n(ms)", "part of\na step")
+    table = make_table("training the MNIST autoencoder, batches of 100, d = 8, float32", headings)
+    for name, row in result.items():
+        row["ratio"] = row["step"] / result[frameworks[0]]["step"]
+        row["epoch"] = row["step"] * STEPS_OF_AN_EPOCH
+        table.add_row(
+            name,
+            f"{1e3 * row['step']:.1f}",
+            f"{row['ratio']:.2f}",
+            f"{row['epoch']:.1f}",
+            f"{1e3 * row['term']:.2f}",
+            f"{row['share']:.2%}",
+        )
+    console.print(table)
+    return result
 
 
 def measure_memory(console: Screen) -> list[dict[str, Any]]:

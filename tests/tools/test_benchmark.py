@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from _contenders import CONTESTS, LOOP_STEPS
 from _memory import extra_memory
+from _models import summary
 from _process import MeasureError
 from _timing import measure_cells
 
@@ -103,6 +104,22 @@ def test_framework_sections(section, tmp_path, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)
+
+
+def test_models_section(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "FRAMEWORKS", ("torch",))
+    monkeypatch.setattr(benchmark, "PAIRS", 2)
+    row = measure("models", tmp_path)["models"]["torch"]
+    assert row["ratio"] == 1
+    assert row["epoch"] == pytest.approx(600 * row["step"])
+    assert row["share"] == pytest.approx(row["term"] / row["step"])
+    assert "torch" in capsys.readouterr().out
+
+
+def test_cost_of_the_term():
+    """By neighbours: a machine that slows down adds to both."""
+    seconds = {"eccentric": [1.1, 2.2, 30.0], "none": [1.0, 2.0, 29.8]}
+    assert summary(seconds) == pytest.approx({"step": 2.2, "term": 0.2, "share": 0.2 / 2.2})
 
 
 def test_ratios(monkeypatch):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 
 import _agreement
 import _parity
@@ -16,6 +17,7 @@ from _parity import Case
 
 from eccentric_models.architecture import BatchNorm, Convolution, TransposedConvolution
 from eccentric_models.frameworks import torch_model
+from eccentric_models.settings import Settings
 
 SMALL = (Case("mnist", "eccentric", "float64", steps=3, width=1 / 8),)
 
@@ -170,13 +172,31 @@ class TestAgreement:
         assert not self.claims(results)["eigenvalues"]
 
 
-def test_full_trains_every_run_once(verify, tmp_path):
-    options = ("--full", "--epochs", "0", "--seeds", "0", "1", "--runs", str(tmp_path / "runs"))
+def test_full_trains_every_run_once(verify, tmp_path, monkeypatch):
+    monkeypatch.setattr(verify_latents, "Settings", partial(Settings, width=1 / 8))
+    options = (
+        "--frameworks",
+        "torch",
+        "tensorflow",
+        "--full",
+        "--epochs",
+        "0",
+        "--seeds",
+        "0",
+        "1",
+        "--runs",
+        str(tmp_path / "runs"),
+    )
     status, failed = verify(*options)
     assert status == 1  # nothing is trained: the trace is far from d
     assert failed[0] == "the trace is"
     checkpoints = sorted((tmp_path / "runs").rglob("*.safetensors"))
-    assert [path.parent.name for path in checkpoints] == ["jax-seed0", "jax-seed1", "torch-seed0", "torch-seed1"]
+    assert [path.parent.name for path in checkpoints] == [
+        "tensorflow-seed0",
+        "tensorflow-seed1",
+        "torch-seed0",
+        "torch-seed1",
+    ]
     before = [path.stat().st_mtime_ns for path in checkpoints]
     verify(*options)
     assert [path.stat().st_mtime_ns for path in checkpoints] == before
