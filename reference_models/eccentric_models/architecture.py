@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -203,14 +204,14 @@ class Architecture:
             shape = layer.output_shape(shape)
 
     @property
+    def all_steps(self) -> Iterator[Step]:
+        """The layers of both."""
+        return chain(self.steps("encoder"), self.steps("decoder"))
+
+    @property
     def weights(self) -> dict[str, Shape]:
         """The names and shapes of all weights, statistics included."""
-        return {
-            name: shape
-            for part in ("encoder", "decoder")
-            for step in self.steps(part)
-            for name, shape in step.weights.items()
-        }
+        return {name: shape for step in self.all_steps for name, shape in step.weights.items()}
 
 
 def is_statistic(name: str) -> bool:
@@ -221,14 +222,13 @@ def is_statistic(name: str) -> bool:
 def initial_weights(architecture: Architecture, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Weights to start from, in float64: uniform within 1/sqrt(fan in), as PyTorch's are; the norms do nothing yet."""
     weights = {}
-    for part in ("encoder", "decoder"):
-        for step in architecture.steps(part):
-            for name, shape in step.weights.items():
-                if isinstance(step.layer, BatchNorm):
-                    weights[name] = np.ones(shape) if name.endswith((".scale", ".variance")) else np.zeros(shape)
-                else:
-                    bound = step.layer.fan_in(step.input_shape) ** -0.5
-                    weights[name] = rng.uniform(-bound, bound, shape)
+    for step in architecture.all_steps:
+        for name, shape in step.weights.items():
+            if isinstance(step.layer, BatchNorm):
+                weights[name] = np.ones(shape) if name.endswith((".scale", ".variance")) else np.zeros(shape)
+            else:
+                bound = step.layer.fan_in(step.input_shape) ** -0.5
+                weights[name] = rng.uniform(-bound, bound, shape)
     return weights
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from eccentric_models.architecture import is_statistic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from eccentric_models.architecture import Architecture
     from eccentric_models.objectives import Objective, Terms
@@ -92,8 +92,7 @@ class Autoencoder(ABC):
         self.architecture, self.objective, self.adam, self.dtype = architecture, objective, adam, dtype
         self._axes = {
             f"{step.name}.kernel": self.LAYOUT[type(step.layer)]
-            for part in ("encoder", "decoder")
-            for step in architecture.steps(part)
+            for step in architecture.all_steps
             if type(step.layer) in self.LAYOUT
         }
 
@@ -205,10 +204,3 @@ def create(framework: Framework, *args: Any, state: State, **options: Any) -> Au
 
 def _chunks(array: np.ndarray) -> Iterator[np.ndarray]:
     return (array[start : start + _CHUNK] for start in range(0, len(array), _CHUNK))
-
-
-def stack(results: Iterable[tuple[Any, ...]]) -> Terms:
-    """Results that are on the host, one after the other."""
-    from eccentric_models.objectives import Terms
-
-    return Terms(*(np.stack(values) for values in zip(*results, strict=True)))

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat.torch
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +27,8 @@ from eccentric_models.objectives import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+    import numpy as np
 
 _OPERATIONS = SimpleNamespace(
     xp=array_api_compat.torch,
@@ -62,7 +63,7 @@ class Model(Autoencoder):
         )
 
     def place(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self._device, non_blocking=True)
+        return torch.tensor(array, device=self._device)  # a copy: arrays of files are read-only
 
     def select(self, placed: Tensor, rows: np.ndarray) -> Tensor:
         return placed[self.place(rows)]
