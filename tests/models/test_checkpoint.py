@@ -36,7 +36,7 @@ def some(settings, rng, shape=(4, 4, 1)):
 
 
 @pytest.fixture
-def checkpoint(toy, settings, rng):
+def checkpoint(toy, settings, rng):  # noqa: ARG001
     return some(settings(), rng)
 
 
@@ -161,7 +161,9 @@ def no_room(*_):
 def test_a_full_disk_leaves_what_was_there(checkpoint, path, bits, monkeypatch, function):
     with monkeypatch.context() as patch:
         patch.setattr(function, no_room)
-        with pytest.raises(CheckpointError, match=r"can't be written \(No space left on device\).* untouched") as caught:
+        with pytest.raises(
+            CheckpointError, match=r"can't be written \(No space left on device\).* untouched"
+        ) as caught:
             dataclasses.replace(checkpoint, epoch=4).write(path)
     assert str(path) in str(caught.value)
     assert bits(Checkpoint.read(path)) == bits(checkpoint)
@@ -172,8 +174,7 @@ def test_a_disk_that_is_full_in_the_midst(tmp_path):
     """The first bytes are written."""
     target = tmp_path / "new" / "file"
     with pytest.raises(OSError, match="No space"), replacing(target) as file:
-        file.write(bytes(10**6))
-        no_room()
+        no_room(file.write(bytes(10**6)))
     assert list(target.parent.iterdir()) == []
 
 

@@ -292,7 +292,7 @@ class TestRefused:
 
     def test_a_folder_that_cannot_be(self, toy, settings, tmp_path):
         (tmp_path / "file").touch()
-        with pytest.raises(CheckpointError, match="file/checkpoint.safetensors can't be written"):
+        with pytest.raises(CheckpointError, match=r"file/checkpoint\.safetensors can't be written"):
             train(settings(), tmp_path / "file", dataset=toy)
 
 
