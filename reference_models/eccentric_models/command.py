@@ -226,7 +226,3 @@ def _read_images(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         found = f"{images.dtype} {images.shape}" if isinstance(images, np.ndarray) else type(images).__name__
         raise DataError(f"{path} must have uint8 images (n, {', '.join(map(str, shape))}), got {found}")
     return images
-
-
-if __name__ == "__main__":
-    sys.exit(main())

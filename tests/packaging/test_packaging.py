@@ -94,7 +94,7 @@ def test_wheel_ships_only_our_names(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert all(top.startswith("eccentric_") or top.endswith(".dist-info") for top in tops)
-    for package in ("eccentric_core", "eccentric_torch", "eccentric_jax", "eccentric_tensorflow"):
+    for package in ("eccentric_core", "eccentric_torch", "eccentric_jax", "eccentric_tensorflow", "eccentric_models"):
         assert {f"{package}/__init__.py", f"{package}/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any("test" in name for name in names)
@@ -134,6 +134,10 @@ print(json.dumps([float(loss), float(eccentric_core.stationary_radius(64)), ecce
     assert radius == pytest.approx(7.999886776744891, rel=1e-14)
     assert Path(place).is_relative_to(environment)
     assert frameworks == []
+    command = subprocess.run([str(bin_folder / "eccentric"), "train"], capture_output=True, text=True, check=False)
+    assert command.returncode == 2
+    assert command.stderr.startswith("error: the command eccentric needs ")
+    assert command.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
