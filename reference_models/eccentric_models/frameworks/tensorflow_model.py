@@ -152,13 +152,34 @@ class _BatchNorm(keras.layers.BatchNormalization):
     """With exact moments: TensorFlow adds up in float32 one pixel after the other, which leaves four digits."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:  # noqa: ARG002
-        mean, variance = self.moving_mean.value, self.moving_variance.value
-        if training:
-            mean = _mean(inputs)
-            variance = _mean(tf.math.squared_difference(inputs, mean))
-            for running, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-                running.assign(self.momentum * running + (1 - self.momentum) * of_batch)
-        return tf.nn.batch_normalization(inputs, mean, variance, self.beta, self.gamma, self.epsilon)
+        scale, bias = (tf.convert_to_tensor(weight.value) for weight in (self.gamma, self.beta))
+        if not training:
+            moments = self.moving_mean.value, self.moving_variance.value
+            return tf.nn.batch_normalization(inputs, *moments, bias, scale, self.epsilon)
+        mean = _mean(inputs)
+        variance = _mean(tf.math.squared_difference(inputs, mean))
+        for running, of_batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            running.assign(self.momentum * running + (1 - self.momentum) * of_batch)
+        return _normalise(inputs, scale, bias, mean, variance, self.epsilon)
+
+
+def _normalise(
+    x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
+) -> tf.Tensor:
+    """Batch normalisation with the moments of the batch; its gradient in closed form takes half the passes over x."""
+    root = tf.math.rsqrt(variance + epsilon)
+
+    @tf.custom_gradient
+    def normalise(x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor) -> Any:
+        def backward(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            normal = (x - mean) * root
+            of_bias, of_scale = _mean(upstream), _mean(upstream * normal)
+            count = tf.cast(tf.size(x) // tf.size(scale), x.dtype)
+            return scale * root * (upstream - of_bias - normal * of_scale), count * of_scale, count * of_bias
+
+        return tf.nn.batch_normalization(x, mean, variance, bias, scale, epsilon), backward
+
+    return normalise(*(tf.convert_to_tensor(value) for value in (x, scale, bias)))
 
 
 def _mean(images: tf.Tensor) -> tf.Tensor:
