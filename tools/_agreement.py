@@ -58,7 +58,7 @@ def train_all(
         coordinates = (fitted.transform(latents) for latents in (train_latents, test_latents))
         results[framework, seed] = Result(figures, fitted.eigenvalues, *coordinates)
         line = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        screen.print(f"{framework}, seed {seed}: {line}", highlight=False)
+        screen.print(f"{framework}, seed {seed}: {line}", highlight=False, soft_wrap=True)
     return results
 
 
@@ -66,11 +66,14 @@ def agree(results: Mapping[tuple[str, int], Result], screen: Screen) -> tuple[di
     """Print the figures of all runs; return them for JSON, and the claims."""
     frameworks = list(dict.fromkeys(framework for framework, _ in results))
     names = list(next(iter(results.values())).figures)
-    table = make_table("3: runs of several seeds", ("framework", "seed", *names, "eigenvalues"))
+    headings = (name.replace("reconstruction", "error").replace("_", "\n") for name in names)
+    table = make_table("3: runs of several seeds", ("framework", "seed", *headings))
     for (framework, seed), result in results.items():
-        eigenvalues = " ".join(f"{value:.2f}" for value in result.eigenvalues[:8])
-        table.add_row(framework, str(seed), *(f"{value:.4f}" for value in result.figures.values()), eigenvalues)
+        table.add_row(framework, str(seed), *(f"{value:.4f}" for value in result.figures.values()))
     screen.print(table)
+    for (framework, seed), result in results.items():
+        eigenvalues = " ".join(f"{value:.2f}" for value in result.eigenvalues)
+        screen.print(f"{framework}, seed {seed}, eigenvalues: {eigenvalues}", highlight=False, soft_wrap=True)
     dim = next(iter(results.values())).eigenvalues.size
     worst = max(abs(result.figures["trace"] / dim - 1) for result in results.values())
     claims = [
@@ -86,6 +89,7 @@ def agree(results: Mapping[tuple[str, int], Result], screen: Screen) -> tuple[di
         "aligned angle between runs (degrees): "
         + ", ".join(f"{kind} {np.mean(values):.1f} (of {len(values)})" for kind, values in angles.items() if values),
         highlight=False,
+        soft_wrap=True,
     )
     report = [
         {"framework": framework, "seed": seed, **result.figures, "eigenvalues": result.eigenvalues.tolist()}

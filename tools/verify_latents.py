@@ -69,7 +69,8 @@ def main(argv: list[str] | None = None) -> int:
         report["runs"], found = agree(results, screen)
         claims += found
     for claim in claims:
-        screen.print(f"{'PASS' if claim.holds else 'FAIL'}  {claim.text}: {claim.measured}", highlight=False)
+        line = f"{'PASS' if claim.holds else 'FAIL'}  {claim.text}: {claim.measured}"
+        screen.print(line, highlight=False, soft_wrap=True)
     report["claims"] = [vars(claim) for claim in claims]
     written = write_all(outputs, lambda _: (json.dumps(report, indent=1) + "\n").encode())
     return 2 if not written else 0 if all(claim.holds for claim in claims) else 1

@@ -55,11 +55,14 @@ class Model(Autoencoder):
             self._optimizer = _TorchAdam(self.adam)
             self._optimizer.build(list(self._trained.values()))
         self._compiled_step = tf.function(self._pure_step, autograph=False)
+        # One graph for all numbers of images.
+        images = tf.TensorSpec((None, *self.architecture.image_shape), tf.uint8)
+        latents = tf.TensorSpec((None, self.architecture.dim), self.dtype)
         self._compiled_encode = tf.function(
-            lambda x: self._encoder(self._scaled(x), training=False), autograph=False, reduce_retracing=True
+            lambda x: self._encoder(self._scaled(x), training=False), input_signature=[images], autograph=False
         )
         self._compiled_decode = tf.function(
-            lambda z: self._decoder(z, training=False), autograph=False, reduce_retracing=True
+            lambda z: self._decoder(z, training=False), input_signature=[latents], autograph=False
         )
 
     def place(self, array: np.ndarray) -> tf.Tensor:
