@@ -1,7 +1,7 @@
-"""Times of a training step of the MNIST network in one framework; as a script, `_models.py FRAMEWORK PAIRS`, as JSON.
+"""Times of a training step of the MNIST network in one framework; as a script, `_models.py FRAMEWORK TURNS`, as JSON.
 
-Steps with the eccentric term and steps without take turns, each on a model of its own, so that their difference is what
-the term costs.
+The eccentric term is timed by itself, value and gradient of a batch, in turns with the step, which leaves the caches as
+it finds them in a step. The difference of steps with and without it would be lost in what steps vary by.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import sys
 import time
 
 import numpy as np
+from _contenders import CONTESTS
 
 from eccentric_models.architecture import initial_weights, mnist
 from eccentric_models.data import load
@@ -22,35 +23,36 @@ BATCH, DIM = 100, 8
 _WARM_UP = 5
 
 
-def measure(framework: str, pairs: int) -> dict[str, list[float]]:
-    """Seconds of each step, with the term and without."""
+def measure(framework: str, turns: int) -> dict[str, list[float]]:
+    """Seconds of each step, and of the term alone as a step computes it."""
     images = load("digits").train.images
-    architecture = mnist(1, DIM, DIM)
     rng = np.random.default_rng(0)
+    architecture = mnist(1, DIM, DIM)
     weights = {name: value.astype("float32") for name, value in initial_weights(architecture, rng).items()}
-    models = {
-        kind: create(framework, architecture, Objective(kind), Adam(), state=State.start(weights), device="auto")
-        for kind in ("eccentric", "none")
+    model = create(framework, architecture, Objective(), Adam(), state=State.start(weights), device="auto")
+    batches = model.batches(images)
+    latents = rng.standard_normal((BATCH, DIM)).astype("float32")
+    term = CONTESTS[framework].prepare(latents)["ours_graph" if framework == "tensorflow" else "ours"]
+    contenders = {
+        "step": lambda: model.fetch([model.step(batches(rng.permutation(len(images))[:BATCH]), None)]),
+        "term": lambda: [np.asarray(value) for value in term()],
     }
-    batches = {kind: model.batches(images) for kind, model in models.items()}
-    seconds: dict[str, list[float]] = {kind: [] for kind in models}
-    for turn in range(_WARM_UP + pairs):
-        rows = rng.permutation(len(images))[:BATCH]
-        for kind in models if turn % 2 else reversed(models):
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(_WARM_UP + turns):
+        for name, function in contenders.items():
             start = time.perf_counter()
-            models[kind].fetch([models[kind].step(batches[kind](rows), None)])
+            function()
             if turn >= _WARM_UP:
-                seconds[kind].append(time.perf_counter() - start)
+                seconds[name].append(time.perf_counter() - start)
     return seconds
 
 
 def summary(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Medians: of a step with the term, and of what it adds to the step without that was its neighbour."""
-    added = [with_term - without for with_term, without in zip(seconds["eccentric"], seconds["none"], strict=True)]
-    step = statistics.median(seconds["eccentric"])
-    return {"step": step, "term": statistics.median(added), "share": statistics.median(added) / step}
+    """Medians, and what part of a step the term is."""
+    medians = {name: statistics.median(values) for name, values in seconds.items()}
+    return {**medians, "share": medians["term"] / medians["step"]}
 
 
 if __name__ == "__main__":
-    framework, pairs = sys.argv[1:]
-    print(json.dumps(measure(framework, int(pairs))))
+    framework, turns = sys.argv[1:]
+    print(json.dumps(measure(framework, int(turns))))

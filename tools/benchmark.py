@@ -6,7 +6,7 @@
     torch         the same in PyTorch: eager with autograd, and torch.compile of either side
     jax           the same in JAX: jit, also in a compiled loop of 100 gradient steps (seconds per step); compilation
     tensorflow    the same in TensorFlow: eager, tf.function, and compiled by XLA
-    models        a training step of the MNIST autoencoder in every framework, and what the eccentric term adds to it
+    models        a training step of the MNIST autoencoder in every framework, and what part of it the loss takes
     memory        the peak memory of one large batch in a fresh process, in every library that is installed
 
 Contenders take turns within one run; medians and ratios are what to quote. Each framework runs in a process of its own
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 SECTIONS = ("radii", "engine", *FRAMEWORKS, "models", "memory")
 
-# Steps with and without the term in one process, and those of an epoch of MNIST.
-PAIRS = 25
+# Steps that are timed in one process, and those of an epoch of MNIST.
+STEPS = 25
 STEPS_OF_AN_EPOCH = 600
 
 
@@ -222,10 +222,10 @@ def print_times(console: Screen, title: str, library: str, cells: list[dict[str,
 
 def measure_models(console: Screen, repeat: int) -> dict[str, dict[str, float]]:
     frameworks = [name for name in FRAMEWORKS if is_installed(name)]
-    seconds: dict[str, dict[str, list[float]]] = {name: {"eccentric": [], "none": []} for name in frameworks}
+    seconds: dict[str, dict[str, list[float]]] = {name: {"step": [], "term": []} for name in frameworks}
     for _ in range(repeat):
         for name in frameworks:  # in turns, as the machine changes its pace
-            for kind, values in run_alone("_models.py", name, PAIRS).items():
+            for kind, values in run_alone("_models.py", name, STEPS).items():
                 seconds[name][kind] += values
     result = {name: summary(of_framework) for name, of_framework in seconds.items()}
     headings = ("", "step\n(ms)", f"over\n{frameworks[0]}", "epoch\n(s)", "term\n(ms)", "part of\na step")
