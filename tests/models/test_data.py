@@ -20,8 +20,7 @@ import sklearn.datasets
 from PIL import Image
 from sklearn.utils import Bunch
 
-from eccentric_models import data
-from eccentric_models import files
+from eccentric_models import data, files
 from eccentric_models.data import DataError, celeba, idx, load
 
 IDX_FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
