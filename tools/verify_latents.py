@@ -14,7 +14,6 @@ holds, with 1 if something does not.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,19 +24,17 @@ from _command import Claim, Parser, Screen, UsageError, make_table, open_outputs
 
 from eccentric_models.checkpoint import CheckpointError
 from eccentric_models.data import NAMES, DataError, load
-from eccentric_models.frameworks import FrameworkError
+from eccentric_models.frameworks import PACKAGES, FrameworkError, missing_packages
 from eccentric_models.settings import RunError, Settings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-FRAMEWORKS = {"torch": "torch", "jax": "flax", "tensorflow": "tensorflow"}
-
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--frameworks", nargs="+", choices=FRAMEWORKS, help="two or more (default: those that are installed)"
+        "--frameworks", nargs="+", choices=PACKAGES, help="two or more (default: those that are installed)"
     )
     parser.add_argument("--full", action="store_true", help="the statistical part, too")
     parser.add_argument("--data", choices=NAMES, default="digits", help="what --full trains on (default digits)")
@@ -77,7 +74,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def chosen(names: Sequence[str] | None) -> list[str]:
-    installed = [name for name, package in FRAMEWORKS.items() if importlib.util.find_spec(package) is not None]
+    installed = [name for name in PACKAGES if not missing_packages(name)]
     frameworks = list(dict.fromkeys(names or installed))
     if missing := set(frameworks) - set(installed):
         raise UsageError(f"argument --frameworks: not installed: {', '.join(sorted(missing))}")

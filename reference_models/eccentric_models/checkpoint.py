@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from eccentric_models.files import replacing
-from eccentric_models.frameworks import State
+from eccentric_models.frameworks import PACKAGES, Framework, State
 from eccentric_models.settings import Settings
 
 if TYPE_CHECKING:
@@ -125,13 +125,9 @@ class Checkpoint:
         )
 
 
-def versions(framework: str) -> dict[str, str]:
+def versions(framework: Framework) -> dict[str, str]:
     """The versions of what a checkpoint depends on."""
-    names = (
-        "eccentric",
-        "numpy",
-        *{"torch": ("torch",), "jax": ("jax", "flax", "optax")}.get(framework, (framework, "keras")),
-    )
+    names = ("eccentric", "numpy", *PACKAGES[framework])
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}
 
 

@@ -26,7 +26,7 @@ Device = Literal["auto", "cpu", "gpu"]
 Dtype = Literal["float32", "float64"]
 
 # What each needs beside the adapter, and the extra of the project that brings it.
-_NEEDS = {"torch": ("torch",), "jax": ("jax", "flax", "optax"), "tensorflow": ("tensorflow", "keras")}
+PACKAGES = {"torch": ("torch",), "jax": ("jax", "flax", "optax"), "tensorflow": ("tensorflow", "keras")}
 _EXTRA = {"torch": "torch", "jax": "models-jax", "tensorflow": "tensorflow"}
 
 # Images that are encoded and vectors that are decoded at a time.
@@ -184,6 +184,11 @@ def check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tu
             )
 
 
+def missing_packages(framework: Framework) -> list[str]:
+    """What must be installed before the framework can train."""
+    return [name for name in PACKAGES[framework] if importlib.util.find_spec(name) is None]
+
+
 def create(framework: Framework, *args: Any, state: State, **options: Any) -> Autoencoder:
     """An `Autoencoder` of a framework, which is imported now, in that state.
 
@@ -191,8 +196,7 @@ def create(framework: Framework, *args: Any, state: State, **options: Any) -> Au
         FrameworkError: it is not installed, or the device is not there.
         StateError: the state is that of another architecture.
     """
-    missing = [name for name in _NEEDS[framework] if importlib.util.find_spec(name) is None]
-    if missing:
+    if missing := missing_packages(framework):
         raise FrameworkError(
             f"framework {framework} needs {', '.join(missing)}: pip install 'eccentric[models,{_EXTRA[framework]}]', "
             f"or choose another framework"
