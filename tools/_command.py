@@ -47,9 +47,9 @@ class Parser(argparse.ArgumentParser):
 class Screen(Console):
     """Standard output: wide enough for the tables, and no reason to fail where nobody reads it."""
 
-    def __init__(self) -> None:
+    def __init__(self, least: int = 80) -> None:
         super().__init__()
-        self.width = max(self.width, 80) if self.is_terminal else 100
+        self.width = max(self.width if self.is_terminal else 100, least)
 
     def on_broken_pipe(self) -> None:
         self.quiet = True

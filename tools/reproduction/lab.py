@@ -1,0 +1,40 @@
+"""What every experiment works with: a preset, its finished runs, their data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from eccentric_models.data import load
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from eccentric_models.data import Dataset
+    from eccentric_models.runs import Run, Runs
+    from eccentric_models.settings import Settings
+    from reproduction.presets import Preset
+
+
+@dataclass(frozen=True)
+class Lab:
+    """A preset and the runs that were trained for it."""
+
+    preset: Preset
+    runs: Runs
+
+    def dataset(self, settings: Settings) -> Dataset:
+        return _load(settings.data, settings.folder)
+
+    def open(self, settings: Settings) -> Run:
+        return self.runs.open(settings, self.dataset(settings))
+
+    def open_all(self, wanted: Iterable[Settings]) -> list[Run]:
+        return [self.open(settings) for settings in wanted]
+
+
+@cache
+def _load(name: str, folder: Path | None) -> Dataset:
+    return load(name, folder)

@@ -1,0 +1,159 @@
+"""What the experiments train on, how long and how often: a budget by its name. The code is the same for all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from eccentric_models.settings import Settings
+from reproduction.paper import TABLE1
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A budget.
+
+    Attributes:
+        name: of the preset.
+        digits: the runs of Table 2 and Figure 6, one for every dimension and seed.
+        planar: those of Figure 3, with two latent dimensions.
+        faces: those of Figures 7, 8 and 9, two for every lambda.
+        spread: those of Table 1, Figures 5 and 10, Tables 3 and 4: objectives, lambda, mu and seeds vary.
+        dims: of Table 2.
+        digit_seeds, seeds: of Table 2; of all that `spread` trains.
+        labels: how many training items have labels in Table 2, of those that there are.
+        subsets: random subsets of them.
+        mus: of Figure 5; the first and the last are those of Table 3.
+        corners: the components of Figure 8 that change from column to column, and from row to row.
+        minima: pairs of dimensions and sizes of batches of section 3.3.
+        remarks: by command, what is to be said of its results beside the numbers.
+    """
+
+    name: str
+    digits: Settings
+    planar: Settings
+    faces: Settings
+    spread: Settings
+    dims: tuple[int, ...] = (2, 4, 6, 8)
+    digit_seeds: tuple[int, ...] = (0, 1, 2)
+    seeds: tuple[int, ...] = (0, 1, 2, 3)
+    labels: tuple[int, ...] = (10, 100, 1000, 10_000, 60_000)
+    subsets: int = 20
+    mus: tuple[float, ...] = (1.0, 1.5, 4.5, 16.5, 64.5)
+    corners: tuple[tuple[int, ...], tuple[int, ...]] = ((6, 11, 3), (2, 10, 9))
+    minima: tuple[tuple[int, ...], tuple[int, ...]] = ((2, 4, 8, 16, 32, 64), (100, 1000))
+    remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def everywhere(self, folders: Mapping[str, Path | None], **changes: Any) -> Preset:
+        """The preset with the folders of the data, and with other settings for all runs."""
+        bases = {
+            name: dataclasses.replace(base, folder=folders.get(base.data), **changes)
+            for name, base in vars(self).items()
+            if isinstance(base, Settings)
+        }
+        return dataclasses.replace(self, **bases)
+
+    # Every figure and table takes its runs from one of these.
+
+    def by_dim(self) -> dict[int, list[Settings]]:
+        """Table 2: the seeds of every dimension."""
+        return {
+            dim: [dataclasses.replace(self.digits, dim=dim, seed=seed) for seed in self.digit_seeds]
+            for dim in self.dims
+        }
+
+    def first_by_dim(self) -> list[Settings]:
+        """Figure 6: one seed of every dimension."""
+        return [seeds[0] for seeds in self.by_dim().values()]
+
+    def plane(self) -> dict[tuple[float, float], Settings]:
+        """Figure 3: by lambda and mu."""
+        return {
+            (lam, mu): dataclasses.replace(self.planar, dim=2, lam=lam, mu=mu)
+            for mu in (1.0, 2.5)
+            for lam in (0.1, 0.01, 0.001)
+        }
+
+    def face_pairs(self) -> dict[float, tuple[Settings, Settings]]:
+        """Figures 7 to 9: two runs for every lambda."""
+        return {
+            lam: (dataclasses.replace(self.faces, lam=lam, seed=0), dataclasses.replace(self.faces, lam=lam, seed=1))
+            for lam in (1e-4, 1e-3)
+        }
+
+    def by_objective(self) -> dict[tuple[str, float], list[Settings]]:
+        """Table 1: the seeds of every objective and lambda."""
+        return {(kind, lam): self._seeds(objective=kind, lam=lam) for kind, lam in TABLE1}
+
+    def by_mu(self) -> dict[tuple[float, float], list[Settings]]:
+        """Figure 5: the seeds of every lambda and mu."""
+        return {(lam, mu): self._seeds(lam=lam, mu=mu) for lam in (1e-4, 1e-3) for mu in self.mus}
+
+    def by_extreme_mu(self) -> dict[tuple[float, float], list[Settings]]:
+        """Table 3: those of Figure 5 with the least and the greatest mu."""
+        return {key: runs for key, runs in self.by_mu().items() if key[1] in (self.mus[0], self.mus[-1])}
+
+    def with_attributes(self) -> Settings:
+        """Table 4: one of the runs of Table 3."""
+        return self.by_mu()[1e-4, self.mus[0]][0]
+
+    def _seeds(self, **changes: Any) -> list[Settings]:
+        return [dataclasses.replace(self.spread, seed=seed, **changes) for seed in self.seeds]
+
+
+_SMALL_DIGITS = Settings(data="digits", width=0.25, learning_rate=3e-3, epochs=4)
+_MNIST = Settings(data="mnist", learning_rate=1e-3, epochs=10)
+_HALF_MNIST = Settings(data="mnist", width=0.5, learning_rate=3e-3, epochs=2)
+_PAPER_FACES = Settings(data="celeba", dim=64, epochs=100)
+_PAPER_MNIST = Settings(data="mnist", epochs=1000)
+
+PRESETS = {
+    preset.name: preset
+    for preset in (
+        Preset(
+            "smoke",
+            digits=_SMALL_DIGITS,
+            planar=_SMALL_DIGITS,
+            faces=_SMALL_DIGITS,
+            spread=_SMALL_DIGITS,
+            digit_seeds=(0, 1),
+            seeds=(0, 1),
+            labels=(10, 100, 1000),
+            subsets=3,
+            mus=(1.0, 8.5),
+            corners=((1, 2, 3), (4, 5, 6)),
+            minima=((2, 8), (100,)),
+        ),
+        Preset(
+            "cpu",
+            digits=_MNIST,
+            planar=_HALF_MNIST,
+            faces=Settings(data="olivetti", dim=16, width=0.125, learning_rate=1e-3, epochs=100),
+            spread=_HALF_MNIST,
+            mus=(1.0, 2.5, 8.5),
+        ),
+        Preset("paper", digits=_PAPER_MNIST, planar=_PAPER_MNIST, faces=_PAPER_FACES, spread=_PAPER_FACES),
+    )
+}
+
+
+def describe(runs: Iterable[Settings]) -> str:
+    """What was trained, in words."""
+    runs = list(runs)
+    first = runs[0]
+
+    def values(name: str, of: Iterable[Settings] = runs) -> str:
+        return ", ".join(f"{value:g}" for value in sorted({getattr(run, name) for run in of}))
+
+    width = f"network {first.width:g} times as wide as the paper's" if first.width != 1 else ""
+    mus = f"μ = {values('mu')}" if any(run.objective == "eccentric" for run in runs) else ""
+    lams = f"λ = {values('lam')}" if len({run.objective for run in runs}) == 1 else ""
+    course = f"{first.epochs} epochs of batches of {first.batch_size} at a learning rate of {first.learning_rate:g}"
+    seeds = f"seed{'s' if len({run.seed for run in runs}) > 1 else ''} {values('seed')}"
+    parts = (first.data, width, f"d = {values('dim')}", lams, mus, course, seeds, first.framework)
+    return f"Trained here: {', '.join(part for part in parts if part)}."
