@@ -59,8 +59,8 @@ def figure2() -> Figure:
     return figure
 
 
-def encode(figure: Figure, suffix: str, dpi: int = 150) -> bytes:
+def encode(figure: Figure, suffix: str) -> bytes:
     """The content of a picture file with that suffix."""
     content = io.BytesIO()
-    figure.savefig(content, format=suffix.removeprefix("."), dpi=dpi)
+    figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
     return content.getvalue()

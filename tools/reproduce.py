@@ -29,8 +29,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from _command import Parser, Screen, UsageError, run
-from _figures import encode
 from reproduction import figures, tables
+from reproduction.drawing import png
 from reproduction.lab import Lab
 from reproduction.page import page
 from reproduction.presets import PRESETS, Preset
@@ -113,7 +113,7 @@ def make(screen: Screen, lab: Lab, name: str, out: Path) -> Section:
         section.text.append(remark)
     for stem, (figure, _) in section.pictures.items():
         with replacing(out / f"{stem}.png") as file:
-            file.write(encode(figure, ".png", dpi=110))
+            file.write(png(figure))
     section.show(screen)
     return section
 

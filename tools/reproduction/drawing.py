@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from PIL import Image
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _DOTS = 1500
+_LARGE = 150_000  # bytes
 _COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 _MARKS = {"EAE": "o", "VAE": "s", "WAE": "^", "AE": "*"}
 
@@ -123,6 +126,17 @@ def scores(points: Mapping[str, Sequence[tuple[float, float]]], name: str) -> Fi
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
     return figure
+
+
+def png(figure: Figure) -> bytes:
+    """The content of a PNG file; with 256 colours where it would be large, as a page of a repository should not be."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=110)
+    if content.tell() > _LARGE:
+        image = Image.open(content).convert("RGB").quantize(256)
+        content = io.BytesIO()
+        image.save(content, format="png", optimize=True)
+    return content.getvalue()
 
 
 def _rows_of(figure: Figure, count: int) -> Sequence[Any]:

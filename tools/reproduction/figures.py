@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from itertools import chain, pairwise
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
+from _agreement import TRACE_BOUND
 from _command import Claim
 from _figures import figure1, figure2
 from _settle import minimise
@@ -16,14 +17,13 @@ from eccentric_models.components import combined_images, paired_images
 from reproduction.drawing import combinations, correlations, pairs, scatter, spectra
 from reproduction.paper import FIGURE5_RANGE, MINIMUM_PER_DIM
 from reproduction.presets import describe
-from reproduction.sections import Section, Table
+from reproduction.sections import Section, Table, falls
 
 if TYPE_CHECKING:
     from reproduction.lab import Lab
 
-# How far from d the trace may be, as a part of d, and how far apart eigenvalues of two seeds (whose mean is about 1).
-# The paper: "approximately equal", "match each other almost exactly".
-TRACE_BOUND, SEED_BOUND = 0.1, 0.1
+# How far apart eigenvalues of two seeds may be, whose mean is about 1. The paper: "almost exactly".
+SEED_BOUND = 0.1
 
 _PAIR_DEVIATIONS, _CORNER_DEVIATIONS = 2.0, 1.0
 _MOST_COMPONENTS = 10
@@ -33,8 +33,8 @@ def radius_error(_: Lab) -> Section:
     errors = worst_errors(list(range(FIRST, LAST + 1)), MuGrid(), "paper")
     figure = figure1({dim: error for dim, (error, _) in errors.items()}, "paper", CLAIMS)
     section = Section("Figure 1: radius of the stationary sphere", [
-        "The greatest difference between ρ and √d over μ from 1 to 2d + 1 in steps of 0.01, for every d from 2 to 300. "
-        "`tools/radius_table.py` has the table."
+        """The greatest difference between ρ and √d over μ from 1 to 2d + 1 in steps of 0.01, for every d from 2 to
+        300. `tools/radius_table.py` has the table.""",
     ])  # fmt: skip
     section.pictures["figure1"] = figure, "Greatest percentage difference between ρ and √d, over d"
     section.trends = judge(errors, "paper")
@@ -61,9 +61,9 @@ def minimum(lab: Lab) -> Section:
             rows.append((str(dim), str(count), *(f"{value:.4f}" for value in figures), f"{loss / dim:.4f}"))
     headings = ("d", "n", "reached", "floor of n", "infinite batch", "paper: −0.386 d", "reached / d")
     section = Section("Section 3.3: the least loss", [
-        "The loss (μ = 1, the paper's M) that L-BFGS reaches from n normal vectors in d dimensions, beside the floor "
-        "that is proved for a batch of n, the loss on the sphere (an infinite batch), and the paper's approximation. A "
-        "batch leaves out the pairs of an item with itself and so goes below the infinite one."
+        """The loss (μ = 1, the paper's M) that L-BFGS reaches from n normal vectors in d dimensions, beside the floor
+        that is proved for a batch of n, the loss on the sphere (an infinite batch), and the paper's approximation.
+        A batch leaves out the pairs of an item with itself and so goes below the infinite one.""",
     ])  # fmt: skip
     section.tables = [Table(headings, rows)]
     section.trends = [
@@ -96,11 +96,11 @@ def plane(lab: Lab) -> Section:
         scatter({key: run.coordinates[1] for key, run in runs.items()}, classes),
         "Test items in the principal axes of the training latents, coloured by class; the circle has radius √2",
     )
-    for text, values in (
-        ("the distribution is the closer to a circle, the larger λ is (spread of radii)", spread),
-        ("eccentricity grows as λ falls", {key: run.spectrum.eccentricity for key, run in runs.items()}),
-    ):
-        section.trends.append(_grows_as_lam_falls(text, values))
+    eccentricity = {key: run.spectrum.eccentricity for key, run in runs.items()}
+    section.trends = [
+        falls("the larger λ, the closer to a circle: the spread of radii falls as λ grows", _by_mu(spread), "λ"),
+        falls("eccentricity falls as λ grows", _by_mu(eccentricity), "λ"),
+    ]
     return section
 
 
@@ -123,8 +123,8 @@ def eigenvalues(lab: Lab) -> Section:
     off = max(abs(trace / dim - 1) for trace in traces)
     section = Section("Figure 5: spectra", [
         describe(chain.from_iterable(lab.preset.by_mu().values())),
-        f"Eigenvalues go from {least:.2f} to {greatest:.2f} here; in the paper (CelebA, d = 64) from "
-        f"{FIGURE5_RANGE[0]} to {FIGURE5_RANGE[1]}.",
+        f"""Eigenvalues go from {least:.2f} to {greatest:.2f} here; in the paper (CelebA, d = 64) from
+        {FIGURE5_RANGE[0]} to {FIGURE5_RANGE[1]}.""",
     ])  # fmt: skip
     headings = ("λ", "μ", "trace", "eccentricity", "largest", "least", "spread between seeds, mean", "at most")
     section.tables = [Table(headings, rows)]
@@ -135,8 +135,8 @@ def eigenvalues(lab: Lab) -> Section:
     )
     section.trends = [
         Claim(f"the trace is within {TRACE_BOUND:.0%} of d", off <= TRACE_BOUND, f"at most {100 * off:.1f} % off"),
-        _grows_as_lam_falls("eccentricity grows as λ falls", eccentricity),
-        _falls_as_mu_grows(eccentricity),
+        falls("eccentricity falls as λ grows", _by_mu(eccentricity), "λ"),
+        falls("and, to a lesser extent, as μ grows", _by_lam(eccentricity), "μ"),
         Claim(
             f"spectra of different seeds lie on each other (standard deviation at most {SEED_BOUND})",
             worst <= SEED_BOUND,
@@ -176,10 +176,11 @@ def eigen_faces(lab: Lab) -> Section:
         f"{name} with {'−' if sign < 0 else ''}q{k + 1} ({value:.2f})"
         for name, k, sign, value in zip(names, matched.permutation, matched.signs, diagonal, strict=False)
     ]
+    listed = ", ".join(partners)
     section = Section("Figure 7: paired eigen-faces of two runs", [
         describe(needed),
-        f"Aligned on the training images, component by component, with the correlation on the test images: "
-        f"{', '.join(partners)}.",
+        f"""Aligned on the training images, component by component, with the correlation on the test images:
+        {listed}.""",
     ])  # fmt: skip
     section.pictures["figure7"] = (
         pairs(strips),
@@ -228,7 +229,7 @@ def cross_correlation(lab: Lab) -> Section:
         off = [float(np.mean(np.abs(matrix[~np.eye(len(matrix), dtype=bool)]))) for matrix in (before, after)]
         rows.append((f"{lam:g}", *(f"{value:.3f}" for pair in (diagonals[lam], off) for value in pair)))
     section = Section("Figure 9: two runs before and after alignment", [
-        describe(chain.from_iterable(lab.preset.face_pairs().values()))
+        describe(chain.from_iterable(lab.preset.face_pairs().values())),
     ])  # fmt: skip
     headings = ("λ", "mean of the diagonal, before", "after", "mean size off the diagonal, before", "after")
     section.tables = [Table(headings, rows)]
@@ -261,19 +262,13 @@ def _names(letter: str, count: int) -> list[str]:
     return [f"{letter}{k + 1}" for k in range(count)]
 
 
-def _grows_as_lam_falls(text: str, values: dict[tuple[float, float], float]) -> Claim:
-    parts, holds = [], True
-    for mu in dict.fromkeys(mu for _, mu in values):
-        course = [values[lam, mu] for lam in sorted({lam for lam, _ in values}, reverse=True)]
-        holds &= all(b > a for a, b in pairwise(course))
-        parts.append(f"{', '.join(f'{value:.3f}' for value in course)} at μ = {mu:g}")
-    return Claim(text, holds, "; ".join(parts))
+def _by_mu(values: dict[tuple[float, float], float]) -> dict[str, dict[float, float]]:
+    """Courses over lambda."""
+    mus = dict.fromkeys(mu for _, mu in values)
+    return {f"at μ = {one:g}": {lam: value for (lam, mu), value in values.items() if mu == one} for one in mus}
 
 
-def _falls_as_mu_grows(values: dict[tuple[float, float], float]) -> Claim:
-    parts, holds = [], True
-    for lam in dict.fromkeys(lam for lam, _ in values):
-        course = [values[lam, mu] for mu in sorted({mu for _, mu in values})]
-        holds &= all(b < a for a, b in pairwise(course))
-        parts.append(f"{', '.join(f'{value:.3f}' for value in course)} at λ = {lam:g}")
-    return Claim("and falls, to a lesser extent, as μ grows", holds, "; ".join(parts))
+def _by_lam(values: dict[tuple[float, float], float]) -> dict[str, dict[float, float]]:
+    """Courses over mu."""
+    lams = dict.fromkeys(lam for lam, _ in values)
+    return {f"at λ = {one:g}": {mu: value for (lam, mu), value in values.items() if lam == one} for one in lams}

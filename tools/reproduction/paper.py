@@ -56,6 +56,17 @@ TABLE3 = {
 }
 """By lambda and mu, in %: CelebA's forty attributes, d = 64, 100 epochs. The majority baseline is 20.0 %."""
 
+TABLE4 = (
+    ("Attractive", "p2", 50, 65),
+    ("Heavy Makeup", "p2", 60, 76),
+    ("High Cheek Bones", "p2", 52, 68),
+    ("Male", "p2", 61, 80),
+    ("Mouth Slightly Open", "p6", 50, 66),
+    ("Smiling", "p6", 50, 67),
+    ("Wearing Lipstick", "p2", 52, 79),
+)
+"""Attribute, component, right answers in % without and with it: CelebA, d = 64; seven of forty attributes."""
+
 MINIMUM_PER_DIM = 1 - 2 * math.log(2)
 """Section 3.3: the least loss at mu = 1 over d, "approximately"."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
 from _command import Claim, Screen, make_table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from matplotlib.figure import Figure
 
@@ -34,7 +36,7 @@ class Section:
 
     Attributes:
         title: its heading.
-        text: paragraphs.
+        text: paragraphs; how their lines are broken does not matter.
         tables: after the text.
         pictures: by the name of the file without suffix: the figure and its caption.
         trends: what the paper says, whether it came out, and the numbers.
@@ -49,7 +51,7 @@ class Section:
     def show(self, screen: Screen) -> None:
         """Print everything but the pictures."""
         screen.rule(self.title, align="left")
-        for paragraph in self.text:
+        for paragraph in self._paragraphs():
             screen.print(paragraph, highlight=False, markup=False)
         for table in self.tables:
             shown = make_table(table.title, table.headings)
@@ -62,13 +64,16 @@ class Section:
 
     def markdown(self, suffix: str) -> str:
         """The section for a page beside its pictures."""
-        parts = [f"## {self.title}", *self.text]
+        parts = [f"## {self.title}", *self._paragraphs()]
         parts += [table.markdown().rstrip() for table in self.tables]
         for name, (_, caption) in self.pictures.items():
             parts.append(f"![{caption}]({name}{suffix})\n\n*{caption}*")
         if self.trends:
             parts.append(trend_table([self]).markdown().rstrip())
         return "\n\n".join(parts) + "\n"
+
+    def _paragraphs(self) -> list[str]:
+        return [" ".join(paragraph.split()) for paragraph in self.text]
 
 
 def trend_table(sections: Iterable[Section]) -> Table:
@@ -81,9 +86,16 @@ def trend_table(sections: Iterable[Section]) -> Table:
     return Table(("trend", "here", "measured"), rows)
 
 
+def falls(text: str, courses: Mapping[str, Mapping[float, float]], symbol: str) -> Claim:
+    """Whether the values of each course fall as their keys, which a symbol stands for, grow."""
+    ordered = {name: [course[key] for key in sorted(course)] for name, course in courses.items()}
+    holds = all(a > b for values in ordered.values() for a, b in pairwise(values))
+    keys = ", ".join(f"{key:g}" for key in sorted(next(iter(courses.values()))))
+    parts = [f"{', '.join(f'{value:.3f}' for value in values)} {name}".rstrip() for name, values in ordered.items()]
+    return Claim(text, holds, f"{'; '.join(parts)} (for {symbol} = {keys})")
+
+
 def mean_and_spread(values: Sequence[float], digits: int, factor: float = 1.0) -> str:
     """A mean and a standard deviation, as the paper writes them; the mean alone of one value."""
-    import numpy as np
-
     mean = f"{factor * np.mean(values):.{digits}f}"
     return f"{mean} ± {factor * np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean
