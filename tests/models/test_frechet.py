@@ -174,7 +174,7 @@ class TestClassifier:
         features_for(data, tmp_path)
         (file,) = tmp_path.iterdir()
         file.write_bytes(file.read_bytes()[:-3])
-        with pytest.raises(CheckpointError, match="is damaged.*remove it, and it is trained anew"):
+        with pytest.raises(CheckpointError, match=r"is damaged.*remove it, and it is trained anew"):
             features_for(data, tmp_path)
 
 

@@ -136,22 +136,24 @@ def test_a_failure_leaves_the_others(tmp_path):
     """One run diverges at once, the next one is trained all the same."""
     runs = Runs(tmp_path)
     bad = dataclasses.replace(QUICK, learning_rate=1e30)
-    with pytest.raises(RunError, match=r"1 of 2 runs could not be finished, the others are kept: .*not finite") as caught:
+    with pytest.raises(
+        RunError, match=r"1 of 2 runs could not be finished, the others are kept: .*not finite"
+    ) as caught:
         runs.complete([bad, QUICK])
     assert str(runs.folder(bad)) in str(caught.value)
     assert runs.missing([bad, QUICK]) == [bad]
 
 
 def test_missing(tmp_path, digits):
-    with pytest.raises(CheckpointError, match="latents.safetensors is missing; the run is not finished"):
+    with pytest.raises(CheckpointError, match=r"latents\.safetensors is missing; the run is not finished"):
         Runs(tmp_path).open(QUICK, digits)
 
 
-@pytest.mark.parametrize("damage", [lambda content: content[:-7], lambda content: b"", lambda content: b"x" + content[1:]])
+@pytest.mark.parametrize("damage", [lambda content: content[:-7], lambda _: b"", lambda content: b"x" + content[1:]])
 def test_damaged_latents(copied, digits, damage):
     file = copied.folder(QUICK) / LATENTS
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(CheckpointError, match="is damaged.*remove it, and it is made anew") as caught:
+    with pytest.raises(CheckpointError, match=r"is damaged.*remove it, and it is made anew") as caught:
         copied.open(QUICK, digits)
     assert str(file) in str(caught.value)
 
@@ -176,7 +178,7 @@ def test_changed_latents(copied, digits):
 
 def test_another_version(copied, digits, monkeypatch):
     monkeypatch.setattr(module, "_FORMAT", dataclasses.replace(module._FORMAT, name="eccentric-latents 2"))
-    with pytest.raises(CheckpointError, match="not a file of latents of this version.*remove it") as caught:
+    with pytest.raises(CheckpointError, match=r"not a file of latents of this version.*remove it") as caught:
         copied.open(QUICK, digits)
     assert "'eccentric-latents 1', not 'eccentric-latents 2'" in str(caught.value)
 
@@ -186,7 +188,7 @@ def test_a_damaged_checkpoint(copied):
     folder = copied.folder(QUICK)
     (folder / LATENTS).unlink()
     (folder / CHECKPOINT).write_bytes(b"nothing of use")
-    with pytest.raises(RunError, match="is damaged.*take a copy of it, or train anew") as caught:
+    with pytest.raises(RunError, match=r"is damaged.*take a copy of it, or train anew") as caught:
         copied.complete([QUICK])
     assert str(folder / CHECKPOINT) in str(caught.value)
 

@@ -131,9 +131,9 @@ def scores(points: Mapping[str, Sequence[tuple[float, float]]], name: str) -> Fi
 def png(figure: Figure) -> bytes:
     """The content of a PNG file; with 256 colours where it would be large, as a page of a repository should not be."""
     content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=110)
+    figure.savefig(content, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)
     if content.tell() > _LARGE:
-        image = Image.open(content).convert("RGB").quantize(256)
+        image = Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE)
         content = io.BytesIO()
         image.save(content, format="png", optimize=True)
     return content.getvalue()

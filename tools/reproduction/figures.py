@@ -241,7 +241,7 @@ def cross_correlation(lab: Lab) -> Section:
     section.trends = [
         Claim(
             "alignment brings the correlation to the diagonal and makes it positive",
-            all(after > max(before, 0) for before, after in diagonals.values()),
+            all(after >= before and after > 0 for before, after in diagonals.values()),
             gains,
         ),
         Claim(

@@ -106,7 +106,7 @@ class Preset:
         return [dataclasses.replace(self.spread, seed=seed, **changes) for seed in self.seeds]
 
 
-_SMALL_DIGITS = Settings(data="digits", width=0.25, learning_rate=3e-3, epochs=4)
+_SMALL_DIGITS = Settings(data="digits", width=0.25, learning_rate=3e-3, epochs=3)
 _MNIST = Settings(data="mnist", learning_rate=1e-3, epochs=10)
 _HALF_MNIST = Settings(data="mnist", width=0.5, learning_rate=3e-3, epochs=2)
 _PAPER_FACES = Settings(data="celeba", dim=64, epochs=100)
