@@ -91,15 +91,22 @@ class TestAttributes:
 
         made = classifiers()
         assert list(made) == ["DT(1)", "DT(8)", "KNN(20)"]
-        errors = {name: attribute_errors(make, rows, labels(rows), test, labels(test)) for name, make in made.items()}
+        errors = {name: attribute_errors(of, rows, labels(rows), test, labels(test)) for name, of in made.items()}
         assert all(of[0] < 0.02 for of in errors.values())
         assert errors["DT(1)"][1] > 0.35
         assert errors["DT(8)"][1] < 0.1
         assert errors["KNN(20)"][1] < 0.05
 
     def test_depths_and_neighbours(self):
-        made = {name: make() for name, make in classifiers().items()}
-        assert [made["DT(1)"].max_depth, made["DT(8)"].max_depth, made["KNN(20)"].n_neighbors] == [1, 8, 20]
+        made = classifiers()
+        depths = [made[name].estimator.max_depth for name in ("DT(1)", "DT(8)")]
+        assert [*depths, made["KNN(20)"].n_neighbors] == [1, 8, 20]
+
+    def test_attributes_do_not_share_a_tree(self, rng):
+        """One stump each: two attributes that depend on two columns are both learned."""
+        rows = rng.standard_normal((500, 2))
+        errors = attribute_errors(classifiers()["DT(1)"], rows, rows > 0, rows, rows > 0)
+        assert np.all(errors < 0.01)
 
 
 class TestGains:

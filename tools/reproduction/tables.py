@@ -45,8 +45,8 @@ def table1(lab: Lab) -> Section:
     dataset = lab.dataset(everything[0])
     features = features_for(dataset, lab.runs.root)
     reference = moments(features(dataset.test.images))
-    tasks = [(run, features, reference) for run in lab.open_all(everything)]
-    found = dict(zip(everything, in_parallel(frechet_score, tasks, "drawing", [1] * len(tasks)), strict=True))
+    tasks = ((lab.open(one), features, reference) for one in everything)
+    found = dict(zip(everything, in_parallel(frechet_score, tasks, "drawing", [1] * len(everything)), strict=True))
     rows, angles, eccentricity, score, traces = [], {}, {}, {}, []
     for key, needed in groups.items():
         runs, paper = lab.open_all(needed), TABLE1[key]
@@ -142,20 +142,18 @@ def table2(lab: Lab) -> Section:
     groups = lab.preset.by_dim()
     dataset = lab.dataset(next(iter(groups.values()))[0])
     counts = [count for count in lab.preset.labels if count <= len(dataset.train.images)]
-    tasks = [
-        (*run.coordinates, dataset.train.labels, dataset.test.labels, counts, lab.preset.subsets)
-        for needed in groups.values()
-        for run in lab.open_all(needed)
-    ]
-    results = iter(in_parallel(_few_labels, tasks, "neighbours", [1] * len(tasks)))
-    errors = {dim: [next(results) for _ in needed] for dim, needed in groups.items()}
+    everything = list(chain.from_iterable(groups.values()))
+    others = (dataset.train.labels, dataset.test.labels, counts, lab.preset.subsets)
+    tasks = ((*lab.open(one).coordinates, *others) for one in everything)
+    found = dict(zip(everything, in_parallel(_few_labels, tasks, "neighbours", [1] * len(everything)), strict=True))
+    errors = {dim: [found[one] for one in needed] for dim, needed in groups.items()}
     means = {(dim, n): 100 * float(np.mean([of[n] for of in runs])) for dim, runs in errors.items() for n in counts}
     rows = []
     for dim, runs in errors.items():
         pairs = ((mean_and_spread(np.concatenate([of[n] for of in runs]), 1, 100), TABLE2[dim][n]) for n in counts)
         rows.append((str(dim), *chain.from_iterable(pairs)))
     section = Section("Table 2: few labels", [
-        describe(chain.from_iterable(groups.values())),
+        describe(everything),
         f"""Error in % on the test images of k nearest neighbours among so many labelled training items: mean and
         standard deviation over {len(lab.preset.digit_seeds)} runs and {lab.preset.subsets} random subsets each
         (one, if it is all items). The paper's columns: MNIST, 1000 epochs at a learning rate of 1e-4.""",
@@ -197,8 +195,8 @@ def table3(lab: Lab) -> Section:
     everything = list(chain.from_iterable(groups.values()))
     dataset = lab.dataset(everything[0])
     labels, test_labels, names = attributes(dataset)
-    tasks = [(*run.coordinates, labels, test_labels) for run in lab.open_all(everything)]
-    found = dict(zip(everything, in_parallel(_of_attributes, tasks, "trees", [1] * len(tasks)), strict=True))
+    tasks = ((*lab.open(one).coordinates, labels, test_labels) for one in everything)
+    found = dict(zip(everything, in_parallel(_of_attributes, tasks, "trees", [1] * len(everything)), strict=True))
     kinds = list(classifiers())
     errors = {key: {kind: [found[one][kind] for one in needed] for kind in kinds} for key, needed in groups.items()}
     baseline = 100 * float(np.mean(majority_errors(labels, test_labels)))
@@ -237,8 +235,8 @@ def _of_attributes(
     train: np.ndarray, test: np.ndarray, labels: np.ndarray, test_labels: np.ndarray
 ) -> dict[str, float]:
     return {
-        kind: float(np.mean(attribute_errors(make, train, labels, test, test_labels)))
-        for kind, make in classifiers().items()
+        kind: float(np.mean(attribute_errors(classifier, train, labels, test, test_labels)))
+        for kind, classifier in classifiers().items()
     }
 
 
