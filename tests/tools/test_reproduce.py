@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import reproduce
 from PIL import Image
 from reproduction import figures, tables
+from reproduction import lab as lab_module
 from reproduction.page import machine
 from reproduction.paper import Table1Row
 from reproduction.presets import PRESETS, Preset, describe
@@ -359,3 +361,48 @@ def test_a_damaged_checkpoint(smoke, tmp_path, capsys):
     assert reproduce.main(["table4", *map(str, options)]) == 0
     capsys.readouterr()
     assert str(folder / CHECKPOINT) in refuse(capsys, "figure8", *options)
+
+
+@pytest.fixture
+def celeba(tmp_path, monkeypatch):
+    """An official folder of 90 images in colour; the first of two attributes is whether they are red."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, rng = tmp_path / "celeba", np.random.default_rng(0)
+    (folder / "img_align_celeba").mkdir(parents=True)
+    names = [f"{i:06}.jpg" for i in range(1, 91)]
+    red, other = rng.integers(2, size=(2, 90))
+    for name, is_red in zip(names, red, strict=True):
+        pixels = rng.integers(60, size=(218, 178, 3), dtype=np.uint8)
+        pixels[..., 0] += 150 * is_red.astype(np.uint8)
+        Image.fromarray(pixels).save(folder / "img_align_celeba" / name)
+    lines = [f"{name} {2 * a - 1} {2 * b - 1}\n" for name, a, b in zip(names, red, other, strict=True)]
+    (folder / "list_attr_celeba.txt").write_text(f"90\nRed Other\n{''.join(lines)}")
+    parts = "".join(f"{name} {2 if i % 3 == 0 else 0}\n" for i, name in enumerate(names))
+    (folder / "list_eval_partition.txt").write_text(parts)
+    return folder
+
+
+def test_celeba(celeba, tmp_path, monkeypatch, capsys):
+    """The preset of the paper on few and small networks: colours, and attributes by their names."""
+    preset = PRESETS["paper"]
+    base = replace(preset.faces, width=1 / 64, dim=8, epochs=3, batch_size=20, learning_rate=1e-2)
+    small = replace(preset, faces=base, spread=base, seeds=(0, 1), mus=(1.0, 8.5), corners=((1, 2), (3, 4)))
+    monkeypatch.setitem(PRESETS, "paper", small)
+    names = ("figure5", "figure7", "figure8", "figure9", "table3", "table4")
+    options = ("--preset", "paper", "--celeba", celeba, "--runs", tmp_path / "runs", "--out", tmp_path / "out")
+    assert reproduce.main([*names, *map(str, options)]) == 0
+    page = (tmp_path / "out" / f"{'-'.join(names)}.md").read_text()
+    assert page.count("2 attributes.") == 2
+    assert "stand in" not in page
+    assert columns(page, "Table 4")[0][:3] == ("attribute", "---", "Red")
+    assert len(list((tmp_path / "runs").iterdir())) == 8  # Figures 7 to 9 have those of Figure 5
+    with Image.open(tmp_path / "out" / "figure7.png") as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    assert np.any(np.ptp(pixels, axis=2) > 30)  # colours
+
+    (celeba / "list_attr_celeba.txt").write_text("1\nRed Other\n000001.jpg 1 -1\n")
+    monkeypatch.setattr(lab_module, "_load", lab_module._load.__wrapped__)  # as in another process
+    capsys.readouterr()
+    error = refuse(capsys, "table3", *options)
+    assert str(celeba / "list_eval_partition.txt") in error
+    assert "take both from one release" in error
