@@ -142,12 +142,16 @@ class TestClassifier:
         assert len(list(tmp_path.iterdir())) == 2
 
     def test_its_features_are_those_of_the_network(self, rng, tmp_path):
-        """With the last layer on top they are scikit-learn's own answers, wherever a chunk ends."""
+        """The last hidden layer; with the output on top it gives scikit-learn's own answers."""
         data = toy(rng, np.arange(600) % 3 // 2)
         features = features_for(data, tmp_path)
+        x = data.test.images.reshape(300, -1) / 255
+        (first, a), (second, b), (kernel, bias) = features.weights
+        hidden = (x @ first + a).clip(0)
+        expected = (hidden @ second + b).clip(0)
+        np.testing.assert_allclose(features(data.test.images), expected, rtol=1e-4, atol=1e-5)
         assert features(data.test.images).shape == (300, 64)
-        kernel, bias = features.weights[-1]
-        answers = (features(data.test.images) @ kernel + bias)[:, 0] > 0
+        answers = (expected @ kernel + bias)[:, 0] > 0
         assert np.mean(answers == data.test.labels) == features.accuracy
 
     def test_chunks(self, rng, tmp_path, monkeypatch):
