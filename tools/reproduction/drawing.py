@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _DOTS = 1500
-_LARGE = 150_000  # bytes
+_LARGE = 190_000  # bytes
 _COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 _MARKS = {"EAE": "o", "VAE": "s", "WAE": "^", "AE": "*"}
 
@@ -129,13 +129,16 @@ def scores(points: Mapping[str, Sequence[tuple[float, float]]], name: str) -> Fi
 
 
 def png(figure: Figure) -> bytes:
-    """The content of a PNG file; with 256 colours where it would be large, as a page of a repository should not be."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150, bbox_inches="tight", pad_inches=0.1)
-    if content.tell() > _LARGE:
-        image = Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    """The content of a PNG file, small enough for a page of a repository: with 256 colours and less fine if need be."""
+    for dpi in (150, 120, 90, 70):
         content = io.BytesIO()
-        image.save(content, format="png", optimize=True)
+        figure.savefig(content, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1)
+        if content.tell() > _LARGE:
+            image = Image.open(content).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            content = io.BytesIO()
+            image.save(content, format="png", optimize=True)
+        if content.tell() <= _LARGE:
+            break
     return content.getvalue()
 
 
