@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sklearn.tree import DecisionTreeClassifier
 
@@ -32,30 +32,33 @@ class Classifier(Protocol):
 
 
 def few_label_errors(
-    train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, count: int, k: int, subsets: int
-) -> np.ndarray:
-    """The error rates on the test set of the k nearest neighbours among `count` training items.
+    train: np.ndarray,
+    test: np.ndarray,
+    labels: np.ndarray,
+    test_labels: np.ndarray,
+    neighbours: Mapping[int, int],
+    subsets: int,
+) -> dict[int, np.ndarray]:
+    """The error rates on the test set of nearest neighbours among few training items. Source: Table 2 of the paper.
 
     Args:
-        train, labels, test, test_labels: rows (n, d) and classes (n,).
-        count: training items with labels; all of them if there are no more.
-        k: neighbours.
-        subsets: random subsets to draw, the same ones in every call with as many items; one if they are all items.
+        train, test: rows (n, d).
+        labels, test_labels: classes (n,).
+        neighbours: how many vote, by the number of training items with labels; more than there are means all of them.
+        subsets: random subsets to draw of each number, the same in every call with as many items; one of all items.
 
     Returns:
-        Error rates, one per subset. Source: Table 2 of the paper.
+        Error rates, one per subset, by the number of labels.
     """
     from sklearn.neighbors import KNeighborsClassifier
 
-    count = min(count, len(train))
-    rng = np.random.default_rng(count)
-    rows = [rng.choice(len(train), count, replace=False) for _ in range(subsets if count < len(train) else 1)]
-    return np.array(
-        [
-            np.mean(KNeighborsClassifier(min(k, count)).fit(train[some], labels[some]).predict(test) != test_labels)
-            for some in rows
-        ]
-    )
+    errors = {}
+    for number, k in neighbours.items():
+        count, rng = min(number, len(train)), np.random.default_rng(number)
+        drawn = [rng.choice(len(train), count, replace=False) for _ in range(subsets if count < len(train) else 1)]
+        fitted = (KNeighborsClassifier(min(k, count)).fit(train[rows], labels[rows]) for rows in drawn)
+        errors[number] = np.array([np.mean(one.predict(test) != test_labels) for one in fitted])
+    return errors
 
 
 def attributes(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -81,6 +84,21 @@ def majority_errors(train: np.ndarray, test: np.ndarray) -> np.ndarray:
     return np.mean(test != (np.mean(train, axis=0) > 0.5), axis=0)
 
 
+def attribute_errors(
+    train: np.ndarray, test: np.ndarray, labels: np.ndarray, test_labels: np.ndarray
+) -> dict[str, np.ndarray]:
+    """The error rates (a,) on the test set, one per attribute, of each of the `classifiers`. Source: Table 3.
+
+    Args:
+        train, test: principal coordinates (n, d).
+        labels, test_labels: bool (n, a).
+    """
+    return {
+        name: np.mean(classifier.fit(train, labels).predict(test) != test_labels, axis=0)
+        for name, classifier in classifiers().items()
+    }
+
+
 def classifiers() -> dict[str, Classifier]:
     """The classifiers of Table 3 by the names that they have there, for all attributes at once.
 
@@ -95,13 +113,6 @@ def classifiers() -> dict[str, Classifier]:
         "DT(8)": MultiOutputClassifier(DecisionTreeClassifier(max_depth=8, random_state=0)),
         "KNN(20)": KNeighborsClassifier(20),
     }
-
-
-def attribute_errors(
-    classifier: Classifier, train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray
-) -> np.ndarray:
-    """The error rate on the test set of a classifier for each of the attributes (n, a)."""
-    return np.mean(classifier.fit(train, labels).predict(test) != test_labels, axis=0)
 
 
 @dataclass(frozen=True)
@@ -129,7 +140,7 @@ class Gain:
 
 
 def information_gains(
-    train: np.ndarray, labels: np.ndarray, test: np.ndarray, test_labels: np.ndarray, names: Sequence[str]
+    train: np.ndarray, test: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, names: Sequence[str]
 ) -> list[Gain]:
     """For each attribute the component that tells most of it. Source: Table 4 of the paper.
 

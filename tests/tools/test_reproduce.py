@@ -226,9 +226,9 @@ class TestTable2:
     """With neighbours that are told what to find."""
 
     def section(self, monkeypatch, errors):
-        def told(train, labels, test, test_labels, count, k, subsets):  # noqa: ARG001
-            assert k == {10: 1, 100: 1, 1000: 5, 10_000: 10, 60_000: 15}[count]
-            return np.full(subsets, errors[train.shape[1]] + 1 / count)
+        def told(train, test, labels, test_labels, neighbours, subsets):  # noqa: ARG001
+            assert neighbours == {10: 1, 100: 1, 1000: 5, 10_000: 10, 60_000: 15}
+            return {count: np.full(subsets, errors[train.shape[1]] + 1 / count) for count in neighbours}
 
         monkeypatch.setattr(tables, "few_label_errors", told)
         monkeypatch.setattr(tables, "in_parallel", lambda function, tasks, *_: [function(*task) for task in tasks])

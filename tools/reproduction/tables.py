@@ -143,9 +143,12 @@ def table2(lab: Lab) -> Section:
     dataset = lab.dataset(next(iter(groups.values()))[0])
     counts = [count for count in lab.preset.labels if count <= len(dataset.train.images)]
     everything = list(chain.from_iterable(groups.values()))
-    others = (dataset.train.labels, dataset.test.labels, counts, lab.preset.subsets)
+    neighbours = {n: NEIGHBOURS[n] for n in counts}
+    others = (dataset.train.labels, dataset.test.labels, neighbours, lab.preset.subsets)
     tasks = ((*lab.open(one).coordinates, *others) for one in everything)
-    found = dict(zip(everything, in_parallel(_few_labels, tasks, "neighbours", [1] * len(everything)), strict=True))
+    found = dict(
+        zip(everything, in_parallel(few_label_errors, tasks, "neighbours", [1] * len(everything)), strict=True)
+    )
     errors = {dim: [found[one] for one in needed] for dim, needed in groups.items()}
     means = {(dim, n): 100 * float(np.mean([of[n] for of in runs])) for dim, runs in errors.items() for n in counts}
     rows = []
@@ -178,17 +181,6 @@ def table2(lab: Lab) -> Section:
     return section
 
 
-def _few_labels(
-    train: np.ndarray,
-    test: np.ndarray,
-    labels: np.ndarray,
-    test_labels: np.ndarray,
-    counts: Sequence[int],
-    subsets: int,
-) -> dict[int, np.ndarray]:
-    return {n: few_label_errors(train, labels, test, test_labels, n, NEIGHBOURS[n], subsets) for n in counts}
-
-
 def table3(lab: Lab) -> Section:
     """Errors on binary attributes."""
     groups = lab.preset.by_extreme_mu()
@@ -196,9 +188,12 @@ def table3(lab: Lab) -> Section:
     dataset = lab.dataset(everything[0])
     labels, test_labels, names = attributes(dataset)
     tasks = ((*lab.open(one).coordinates, labels, test_labels) for one in everything)
-    found = dict(zip(everything, in_parallel(_of_attributes, tasks, "trees", [1] * len(everything)), strict=True))
+    found = dict(zip(everything, in_parallel(attribute_errors, tasks, "trees", [1] * len(everything)), strict=True))
     kinds = list(classifiers())
-    errors = {key: {kind: [found[one][kind] for one in needed] for kind in kinds} for key, needed in groups.items()}
+    errors = {
+        key: {kind: [float(np.mean(found[one][kind])) for one in needed] for kind in kinds}
+        for key, needed in groups.items()
+    }
     baseline = 100 * float(np.mean(majority_errors(labels, test_labels)))
     rows = []
     for key, of in errors.items():
@@ -231,15 +226,6 @@ def table3(lab: Lab) -> Section:
     return section
 
 
-def _of_attributes(
-    train: np.ndarray, test: np.ndarray, labels: np.ndarray, test_labels: np.ndarray
-) -> dict[str, float]:
-    return {
-        kind: float(np.mean(attribute_errors(classifier, train, labels, test, test_labels)))
-        for kind, classifier in classifiers().items()
-    }
-
-
 def _small_lam_helps_trees(means: dict[tuple[float, float], dict[str, float]]) -> Claim:
     lams = sorted({lam for lam, _ in means})
     parts = [
@@ -257,8 +243,7 @@ def table4(lab: Lab) -> Section:
     needed = lab.preset.with_attributes()
     run, dataset = lab.open(needed), lab.dataset(needed)
     labels, test_labels, names = attributes(dataset)
-    train, test = run.coordinates
-    gains = information_gains(train, labels, test, test_labels, names)
+    gains = information_gains(*run.coordinates, labels, test_labels, names)
     rows = [
         (gain.attribute, f"p{gain.component + 1}", f"{gain.bits:.3f} of {gain.entropy:.3f}",
          f"{100 * gain.majority:.0f} → {100 * gain.accuracy:.0f} %",
