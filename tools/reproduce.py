@@ -22,8 +22,6 @@ epochs, seeds and data of the paper; needs CelebA and a GPU).
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -107,8 +105,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def make(screen: Screen, lab: Lab, name: str, out: Path) -> Section:
     """Do one experiment on finished runs; show it and save its pictures."""
-    with contextlib.nullcontext() if not sys.stderr.isatty() else screen.status(name):
-        section = EXPERIMENTS[name].make(lab)
+    section = EXPERIMENTS[name].make(lab)
     if remark := lab.preset.remarks.get(name):
         section.text.append(remark)
     for stem, (figure, _) in section.pictures.items():

@@ -113,14 +113,23 @@ class Runs:
             RunError: some runs failed; the others are finished and kept.
         """
         missing = self.missing(wanted)
-        weights = [max(1, settings.epochs) for settings in missing]
-        failures = [error for error in in_parallel(_finish, self._tasks(missing), "training", weights) if error]
+        tasks = ((settings, self.folder(settings)) for settings in missing)
+        weights = [1 + one.epochs * one.width * self.dataset(one).train.images.size for one in missing]
+        failures = [error for error in in_parallel(_finish, tasks, "training", weights) if error]
         if failures:
             raise RunError(
                 f"{len(failures)} of {len(missing)} runs could not be finished, the others are kept: {failures[0]}"
             )
 
-    def open(self, settings: Settings, dataset: Dataset) -> Run:
+    def dataset(self, settings: Settings) -> Dataset:
+        """The data of a run, loaded once.
+
+        Raises:
+            DataError: as `eccentric_models.data.load` says.
+        """
+        return _dataset(settings.data, settings.folder)
+
+    def open(self, settings: Settings) -> Run:
         """A finished run.
 
         Raises:
@@ -132,15 +141,12 @@ class Runs:
         wanted, found = _identity(settings), content["settings"]
         if names := [name for name, value in wanted.items() if found.get(name) != value]:
             raise RunError(f"{folder} is of another run, with another {', '.join(names)}; remove it to train this one")
-        if content["data"] != fingerprint(dataset):
+        if content["data"] != fingerprint(self.dataset(settings)):
             raise RunError(
                 f"{folder} is of other images or labels than those of {settings.data} now; give the data that it was "
                 f"trained on, or another folder of runs"
             )
         return Run(settings, folder, tensors["train"], tensors["test"], content["versions"])
-
-    def _tasks(self, missing: Iterable[Settings]) -> Iterator[tuple[Settings, Path]]:
-        return ((settings, self.folder(settings)) for settings in missing)
 
 
 def in_parallel(

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
-
-from eccentric_models.data import load
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from eccentric_models.data import Dataset
     from eccentric_models.runs import Run, Runs
@@ -26,15 +22,10 @@ class Lab:
     runs: Runs
 
     def dataset(self, settings: Settings) -> Dataset:
-        return _load(settings.data, settings.folder)
+        return self.runs.dataset(settings)
 
     def open(self, settings: Settings) -> Run:
-        return self.runs.open(settings, self.dataset(settings))
+        return self.runs.open(settings)
 
     def open_all(self, wanted: Iterable[Settings]) -> list[Run]:
         return [self.open(settings) for settings in wanted]
-
-
-@cache
-def _load(name: str, folder: Path | None) -> Dataset:
-    return load(name, folder)
