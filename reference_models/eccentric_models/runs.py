@@ -51,6 +51,8 @@ _EXPECTED = (RunError, CheckpointError, DataError, FrameworkError, OSError, Memo
 # What joblib's backends need.
 _PACKAGES = {"dask": "distributed", "ray": "ray"}
 
+_DAY = 24 * 3600.0
+
 _COMPARED = 1000
 
 
@@ -169,7 +171,13 @@ def in_parallel(
     # Ray's backend can't give results as they come: there the bar jumps at the end.
     as_they_come = get_active_backend()[0].supports_return_generator
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+    progress = Progress(
+        *columns,
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+        speed_estimate_period=_DAY,  # runs may take minutes, or hours; the default would forget the last one
+    )
     with progress:
         bar = progress.add_task(f"{title}: 0 of {len(weights)}", total=sum(weights))
         calls = (delayed(_numbered)(function, i, task) for i, task in enumerate(tasks))
