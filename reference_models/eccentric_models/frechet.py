@@ -27,6 +27,7 @@ _FORMAT = Format("eccentric-classifier 1", "classifier", remedy="remove it, and 
 
 _HIDDEN = (256, 64)
 _EPOCHS = 10
+_CHUNK = 1000
 _MOST_NUMBERS = 250_000_000  # of training images, as float32 1 GB
 
 _INCEPTION_WEIGHTS = "weights-inception-2015-12-05-6726825d.pth"
@@ -109,11 +110,11 @@ def frechet_score(run: Run, features: Features, reference: tuple[np.ndarray, np.
 def features_for(dataset: Dataset, folder: Path) -> Features:
     """InceptionV3 if torch-fidelity and its weights are there; else a classifier, trained once and kept in folder."""
     weights = inception_weights()
-    return Classifier.of(dataset, folder) if weights is None else Inception(weights)
+    return Perceptron.of(dataset, folder) if weights is None else Inception(weights)
 
 
 @dataclass(frozen=True, eq=False)
-class Classifier:
+class Perceptron:
     """The last hidden layer of a perceptron, by scikit-learn, that tells the classes or attributes of the data.
 
     Attributes:
@@ -135,7 +136,7 @@ class Classifier:
         )
 
     @classmethod
-    def of(cls, dataset: Dataset, folder: Path) -> Classifier:
+    def of(cls, dataset: Dataset, folder: Path) -> Perceptron:
         """Read the classifier for the data from a folder, or train it and put it there.
 
         Raises:
@@ -159,9 +160,6 @@ class Classifier:
                 x = np.maximum(x @ kernel + bias, 0)
             chunks.append(x)
         return np.concatenate(chunks)
-
-
-_CHUNK = 1000
 
 
 def _pixels(images: np.ndarray) -> np.ndarray:

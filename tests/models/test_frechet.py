@@ -125,7 +125,7 @@ def without_inception(monkeypatch):
 
 
 @pytest.mark.usefixtures("without_inception")
-class TestClassifier:
+class TestPerceptron:
     def test_it_is_trained_once(self, rng, tmp_path, monkeypatch):
         data = toy(rng, np.arange(800) % 2)
         features = features_for(data, tmp_path)
