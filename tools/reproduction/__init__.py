@@ -7,4 +7,5 @@ figures    the experiments that are figures, and section 3.3
 tables     the experiments that are tables
 drawing    the pictures
 sections   what an experiment gives, on the screen and as Markdown
+page       the page with all of them
 """
