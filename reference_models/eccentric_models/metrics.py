@@ -53,6 +53,11 @@ class Log:
         self.close()
 
 
+def last_record(folder: Path) -> dict[str, Any]:
+    """The last record of a run: means over its last steps, in training mode."""
+    return json.loads((folder / FILE).read_text(encoding="utf-8").splitlines()[-1])
+
+
 def _step(line: bytes) -> float:
     """The step of a line; infinite where the line is not whole."""
     try:

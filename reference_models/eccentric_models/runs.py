@@ -21,6 +21,7 @@ from eccentric_core import spectrum
 from eccentric_models.checkpoint import Checkpoint, versions
 from eccentric_models.data import DataError, load
 from eccentric_models.frameworks import FrameworkError
+from eccentric_models.metrics import FILE, last_record
 from eccentric_models.settings import RunError, Settings
 from eccentric_models.tensors import CheckpointError, Format
 from eccentric_models.training import CHECKPOINT, restore, train
@@ -82,6 +83,20 @@ class Run:
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
         """Principal coordinates of the training and of the test latents."""
         return self.spectrum.transform(self.train), self.spectrum.transform(self.test)
+
+    @property
+    def training_trace(self) -> float:
+        """The trace of the latents in the last steps of training, where batch normalisation is by the batch.
+
+        Raises:
+            CheckpointError: the records of the run can't be read.
+        """
+        try:
+            return last_record(self.folder)["trace"]
+        except (OSError, ValueError, IndexError, KeyError) as error:
+            raise CheckpointError(
+                f"{self.folder / FILE} is missing or damaged ({error}); train the run anew"
+            ) from error
 
     def model(self) -> Autoencoder:
         """The trained autoencoder."""

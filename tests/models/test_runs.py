@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 from eccentric_core import spectrum
 from eccentric_models import runs as module
 from eccentric_models.data import Dataset, Split, load
+from eccentric_models.metrics import FILE
 from eccentric_models.runs import LATENTS, Runs, backend, fingerprint, in_parallel
 from eccentric_models.settings import RunError, Settings
 from eccentric_models.tensors import CheckpointError
@@ -73,6 +75,15 @@ def test_a_finished_run(finished, digits):
     np.testing.assert_allclose(covariance, np.diag(run.spectrum.eigenvalues), atol=1e-6)
     np.testing.assert_allclose(run.coordinates[1], run.spectrum.transform(run.test))
     assert run.versions["torch"]
+
+
+def test_the_trace_in_training(copied):
+    run = copied.open(QUICK)
+    last = json.loads((run.folder / FILE).read_text().splitlines()[-1])
+    assert run.training_trace == last["trace"]
+    (run.folder / FILE).write_text("")
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is missing or damaged .*train the run anew"):
+        _ = run.training_trace
 
 
 def test_it_is_not_trained_again(finished, monkeypatch):

@@ -119,7 +119,14 @@ class FakeLab:
         train, test = self.latents(settings)
         fitted = spectrum(train)
         coordinates = fitted.transform(train), fitted.transform(test)
-        return SimpleNamespace(settings=settings, spectrum=fitted, coordinates=coordinates, train=train, test=test)
+        return SimpleNamespace(
+            settings=settings,
+            spectrum=fitted,
+            coordinates=coordinates,
+            train=train,
+            test=test,
+            training_trace=fitted.trace,
+        )
 
     def open_all(self, wanted):
         return [self.open(settings) for settings in wanted]

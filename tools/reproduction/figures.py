@@ -17,7 +17,7 @@ from eccentric_models.components import combined_images, paired_images
 from reproduction.drawing import combinations, correlations, pairs, scatter, spectra
 from reproduction.paper import FIGURE5_RANGE, MINIMUM_PER_DIM
 from reproduction.presets import describe
-from reproduction.sections import Section, Table, falls
+from reproduction.sections import Section, Table, falls, mean_and_spread
 
 if TYPE_CHECKING:
     from reproduction.lab import Lab
@@ -114,21 +114,25 @@ def eigenvalues(lab: Lab) -> Section:
     eccentricity = {key: float(np.mean([run.spectrum.eccentricity for run in seeds])) for key, seeds in runs.items()}
     spread = {key: np.std(values, axis=0, ddof=1) for key, values in curves.items()}
     traces = [run.spectrum.trace for seeds in runs.values() for run in seeds]
+    least, greatest = (f(float(f(values.mean(axis=0))) for values in curves.values()) for f in (min, max))
+    worst = max(float(np.max(values)) for values in spread.values())
+    off = [abs(trace / dim - 1) for trace in traces]
+    training = {key: [run.training_trace for run in seeds] for key, seeds in runs.items()}
+    training_off = max(abs(trace / dim - 1) for values in training.values() for trace in values)
     rows = [
-        (f"{lam:g}", f"{mu:g}", f"{np.mean(np.sum(values, axis=1)):.2f}", f"{eccentricity[lam, mu]:.3f}",
+        (f"{lam:g}", f"{mu:g}", mean_and_spread(np.sum(values, axis=1), 2), mean_and_spread(training[lam, mu], 2),
+         f"{eccentricity[lam, mu]:.3f}",
          f"{np.mean(values[:, 0]):.2f}", f"{np.mean(values[:, -1]):.2f}", f"{np.mean(spread[lam, mu]):.3f}",
          f"{np.max(spread[lam, mu]):.3f}")
         for (lam, mu), values in curves.items()
     ]  # fmt: skip
-    least, greatest = (f(float(f(values.mean(axis=0))) for values in curves.values()) for f in (min, max))
-    worst = max(float(np.max(values)) for values in spread.values())
-    off = max(abs(trace / dim - 1) for trace in traces)
     section = Section("Figure 5: spectra", [
         describe(chain.from_iterable(lab.preset.by_mu().values())),
         f"""Eigenvalues go from {least:.2f} to {greatest:.2f} here; in the paper (CelebA, d = 64) from
         {FIGURE5_RANGE[0]} to {FIGURE5_RANGE[1]}.""",
     ])  # fmt: skip
-    headings = ("λ", "μ", "trace", "eccentricity", "largest", "least", "spread between seeds, mean", "at most")
+    of_runs = ("λ", "μ", "trace", "trace in training", "eccentricity")
+    headings = (*of_runs, "largest", "least", "spread between seeds, mean", "at most")
     section.tables = [Table(headings, rows)]
     seeds = len(lab.preset.seeds)
     section.pictures["figure5"] = (
@@ -136,7 +140,12 @@ def eigenvalues(lab: Lab) -> Section:
         f"Eigenvalues of the covariance of the training latents, {seeds} seeds laid over each other",
     )
     section.trends = [
-        Claim(f"the trace is within {TRACE_BOUND:.0%} of d", off <= TRACE_BOUND, f"at most {100 * off:.1f} % off"),
+        Claim(
+            f"the trace is within {TRACE_BOUND:.0%} of d",
+            max(off) <= TRACE_BOUND,
+            f"at most {100 * max(off):.1f} % off, more than that bound in {sum(one > TRACE_BOUND for one in off)} of "
+            f"{len(off)} runs; at most {100 * training_off:.1f} % in the last steps of training",
+        ),
         falls("eccentricity falls as λ grows", _by_mu(eccentricity), "λ"),
         falls("and, to a lesser extent, as μ grows", _by_lam(eccentricity), "μ"),
         Claim(
