@@ -114,26 +114,27 @@ _PAPER_MNIST = Settings(data="mnist", epochs=1000)
 
 # Of results of the preset cpu that differ from the paper's; the numbers are in the tables.
 _CPU_REMARKS = {
-    "minimum": """−0.386 d is what remains for large d. On a plane the loss on the sphere itself is lower than that, and a
-        small batch goes lower still; the floor says how much.""",
-    "figure5": """What an encoder gives is centred and scaled by running averages of batch normalisation. At a learning
-        rate of 0.003, which is never lowered, these are some way off when training stops: most of the difference
-        between the two columns of traces, and part of the spread between seeds, is theirs and not the loss's. At
-        λ = 1e-4, μ makes next to no difference here; at λ = 1e-3 it does what the paper says.""",
-    "table1": """The direction of the paper's Table 1 is there: with a smaller λ eccentricity grows, and aligned angles
-        fall from those of runs that share no axes. They can't fall as far as in the paper: eight dimensions
-        leave less room than 64. Below λ = 1e-4, where two epochs don't bring the trace to d, they rise again.
-        The signs of axes are arbitrary, so that raw angles scatter around 90°; the paper's are smaller, and it
-        does not say how it chose signs. The FCD shows no optimum at moderate λ: after two epochs images are
-        blurred, and what tells the rows apart is hardly more than their spread between seeds. Nothing is to be
-        concluded from it about the paper's FID.""",
-    "table2": """A hundredth of the paper's epochs: errors are about half as high again as the paper's at d = 4 to 8, and
-        twice as high on the plane, where classes take longest to part. With ten labels there is another reason.
-        Ten random items miss 3.5 of ten classes on average, so that no classifier can err in less than 35 % of
-        all cases; the paper's 33.7 % means that its ten labels were one of each class. Here they are drawn at
-        random.""",
-    "table3": """At λ = 1e-3 trees do better than at 1e-4, unlike in the paper: true of both depths and both μ. Here the
-        question is which digit an image is, in 8 dimensions, and not what a face is like, in 64.""",
+    "minimum": """−0.386 d is what remains for large d. On a plane the loss on the sphere itself is lower than that,
+        and a small batch goes lower still; the floor says how much.""",
+    "figure5": """What an encoder gives is centred and scaled by running averages of batch normalisation. At a
+        learning rate of 0.003, which is never lowered, these are some way off when training stops: most of
+        the difference between the two columns of traces, and part of the spread between seeds, is theirs
+        and not the loss's. At λ = 1e-4, μ makes next to no difference here; at λ = 1e-3 it does what the
+        paper says.""",
+    "table1": """The direction of the paper's Table 1 is there: with a smaller λ eccentricity grows, and aligned
+        angles fall from those of runs that share no axes. They can't fall as far as in the paper: eight
+        dimensions leave less room than 64. Below λ = 1e-4, where two epochs don't bring the trace to d,
+        they rise again. The signs of axes are arbitrary, so that raw angles scatter around 90°; the paper's
+        are smaller, and it does not say how it chose signs. The FCD shows no optimum at moderate λ: after
+        two epochs images are blurred, and what tells the rows apart is hardly more than their spread
+        between seeds. Nothing is to be concluded from it about the paper's FID.""",
+    "table2": """A hundredth of the paper's epochs: errors are about half as high again as the paper's at d = 4 to 8,
+        and twice as high on the plane, where classes take longest to part. With ten labels there is another
+        reason. Ten random items miss 3.5 of ten classes on average, so that no classifier can err in less
+        than 35 % of all cases; the paper's 33.7 % means that its ten labels were one of each class. Here
+        they are drawn at random.""",
+    "table3": """At λ = 1e-3 trees do better than at 1e-4, unlike in the paper: true of both depths and both μ. Here
+        the question is which digit an image is, in 8 dimensions, and not what a face is like, in 64.""",
 }
 
 PRESETS = {
