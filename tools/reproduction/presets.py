@@ -130,9 +130,9 @@ _CPU_REMARKS = {
         between seeds. Nothing is to be concluded from it about the paper's FID.""",
     "table2": """A hundredth of the paper's epochs: errors are about half as high again as the paper's at d = 4 to 8,
         and twice as high on the plane, where classes take longest to part. With ten labels there is another
-        reason. Ten random items miss 3.5 of ten classes on average, so that no classifier can err in less
-        than 35 % of all cases; the paper's 33.7 % means that its ten labels were one of each class. Here
-        they are drawn at random.""",
+        reason. Ten random items miss 3.5 of ten classes on average, so that neighbours err in at least 35 %
+        of all cases; the paper's 33.7 % suggests that its ten labels were one of each class. Here they are
+        drawn at random.""",
     "table3": """At λ = 1e-3 trees do better than at 1e-4, unlike in the paper: true of both depths and both μ. Here
         the question is which digit an image is, in 8 dimensions, and not what a face is like, in 64.""",
 }
