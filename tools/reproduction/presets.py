@@ -31,7 +31,7 @@ class Preset:
         mus: of Figure 5; the first and the last are those of Table 3.
         corners: the components of Figure 8 that change from column to column, and from row to row.
         minima: pairs of dimensions and sizes of batches of section 3.3.
-        remarks: by command, what is to be said of its results beside the numbers.
+        remarks: by command, why its results may differ from the paper's.
     """
 
     name: str
@@ -112,29 +112,24 @@ _HALF_MNIST = Settings(data="mnist", width=0.5, learning_rate=3e-3, epochs=2)
 _PAPER_FACES = Settings(data="celeba", dim=64, epochs=100)
 _PAPER_MNIST = Settings(data="mnist", epochs=1000)
 
-# Of results of the preset cpu that differ from the paper's; the numbers are in the tables.
+# Why results of the preset cpu may differ from the paper's. They hold whatever comes out, which the tables say.
 _CPU_REMARKS = {
     "minimum": """−0.386 d is what remains for large d. On a plane the loss on the sphere itself is lower than that,
         and a small batch goes lower still; the floor says how much.""",
     "figure5": """What an encoder gives is centred and scaled by running averages of batch normalisation. At a
-        learning rate of 0.003, which is never lowered, these are some way off when training stops: most of
-        the difference between the two columns of traces, and part of the spread between seeds, is theirs
-        and not the loss's. At λ = 1e-4, μ makes next to no difference here; at λ = 1e-3 it does what the
-        paper says.""",
-    "table1": """The direction of the paper's Table 1 is there: with a smaller λ eccentricity grows, and aligned
-        angles fall from those of runs that share no axes. They can't fall as far as in the paper: eight
-        dimensions leave less room than 64. Below λ = 1e-4, where two epochs don't bring the trace to d,
-        they rise again. The signs of axes are arbitrary, so that raw angles scatter around 90°; the paper's
-        are smaller, and it does not say how it chose signs. The FCD shows no optimum at moderate λ: after
-        two epochs images are blurred, and what tells the rows apart is hardly more than their spread
-        between seeds. Nothing is to be concluded from it about the paper's FID.""",
-    "table2": """A hundredth of the paper's epochs: errors are about half as high again as the paper's at d = 4 to 8,
-        and twice as high on the plane, where classes take longest to part. With ten labels there is another
-        reason. Ten random items miss 3.5 of ten classes on average, so that neighbours err in at least 35 %
-        of all cases; the paper's 33.7 % suggests that its ten labels were one of each class. Here they are
+        learning rate of 0.003, which is never lowered, they are some way off whenever training stops: the
+        two columns of traces show how far. It adds to the spread between seeds, too.""",
+    "table1": """Where differences from the paper are to be expected: eight dimensions leave aligned angles less
+        room to fall from than 64; two epochs are too few for a λ below 1e-4 to bring the trace to d; the
+        signs of axes are arbitrary, so that raw angles scatter around 90° (the paper's do not, and it does
+        not say how it chose signs); images are blurred after two epochs, and rows whose scores differ by
+        less than their spread between seeds are not told apart.""",
+    "table2": """These runs have a hundredth of the paper's epochs. With ten labels there is another reason to
+        differ: ten random items miss 3.5 of ten classes on average, so that neighbours err in at least 35 %
+        of all cases. The paper's 33.7 % suggests that its ten labels were one of each class; here they are
         drawn at random.""",
-    "table3": """At λ = 1e-3 trees do better than at 1e-4, unlike in the paper: true of both depths and both μ. Here
-        the question is which digit an image is, in 8 dimensions, and not what a face is like, in 64.""",
+    "table3": """Here the question is which digit an image is, in eight dimensions; in the paper, what a face is
+        like, in 64.""",
 }
 
 PRESETS = {
