@@ -21,6 +21,9 @@ from eccentric_models import runs as runs_module
 from eccentric_models.runs import LATENTS, Runs
 from eccentric_models.training import CHECKPOINT
 
+# What follows shares one fixture that takes minutes: all of it goes to one process.
+pytestmark = pytest.mark.xdist_group("reproduce")
+
 PICTURES = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "figure9", "figure10")
 
 
@@ -28,7 +31,7 @@ PICTURES = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "f
 def smoke(tmp_path_factory):
     """Everything, once."""
     folder = tmp_path_factory.mktemp("smoke")
-    assert reproduce.main(["all", "--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
+    assert reproduce.main(["all", "--jobs", "2", "--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
     return folder
 
 
