@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import reproduce
+from filelock import FileLock
 from PIL import Image
 from reproduction import figures, tables
 from reproduction.page import machine
@@ -21,17 +23,18 @@ from eccentric_models import runs as runs_module
 from eccentric_models.runs import LATENTS, Runs
 from eccentric_models.training import CHECKPOINT
 
-# What follows shares one fixture that takes minutes: all of it goes to one process.
-pytestmark = pytest.mark.xdist_group("reproduce")
-
 PICTURES = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "figure9", "figure10")
 
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """Everything, once."""
-    folder = tmp_path_factory.mktemp("smoke")
-    assert reproduce.main(["all", "--jobs", "2", "--runs", str(folder / "runs"), "--out", str(folder / "out")]) == 0
+    """Everything, once for all processes of pytest-xdist."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "out" / "report.md").exists():
+            options = ("--jobs", "2", "--runs", str(folder / "runs"), "--out", str(folder / "out"))
+            assert reproduce.main(["all", *options]) == 0
     return folder
 
 
