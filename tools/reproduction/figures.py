@@ -72,7 +72,7 @@ def minimum(lab: Lab) -> Section:
         Claim(
             f"the least loss is about −0.386 d (within 5 %, n = {max(lab.preset.minima[1])})",
             max(off) <= 0.05,
-            f"from {100 * min(off):.1f} % to {100 * max(off):.1f} % off; the smaller d is, and the smaller n, the more",
+            f"from {100 * min(off):.1f} % to {100 * max(off):.1f} % off",
         ),
     ]
     return section
