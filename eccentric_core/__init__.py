@@ -2,9 +2,11 @@
 
 The loss     eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
 The latents  spectrum, LatentSpectrum, align, Alignment, mean_angle
-Others       inverse_multiquadric_mmd
+Others       hyperspherical_energy, hyperspherical_energy_and_grad, uniformity, inverse_multiquadric_mmd
+CoMHE        compressive_energy, RandomProjection, GroupProjection; learned: LearnedProjection, init_projection,
+             update_projection, AnglePreservingProjection, AdversarialProjection
 The engine   pair_sum, pair_sum_and_grad, pair_sum_hvp, PairKernel, LogarithmicKernel, InverseMultiquadricKernel,
-             InverseMultiquadricMixture
+             InverseMultiquadricMixture, GaussianKernel, RieszKernel, AngularKernel, AntipodalKernel
 The theory   kernel_scale, stationary_radius, sphere_loss, loss_floor, critical_mu, sphere_is_minimizer
 Proofs       enclose_radius, enclose_critical_mu, theorem1_integral
 
@@ -17,10 +19,30 @@ from importlib.metadata import version
 from eccentric_core.certificate import enclose_critical_mu, enclose_radius, theorem1_integral
 from eccentric_core.discrepancy import inverse_multiquadric_mmd
 from eccentric_core.floor import loss_floor, sphere_loss
-from eccentric_core.kernels import InverseMultiquadricKernel, InverseMultiquadricMixture, LogarithmicKernel, PairKernel
+from eccentric_core.hyperspherical import hyperspherical_energy, hyperspherical_energy_and_grad, uniformity
+from eccentric_core.kernels import (
+    AngularKernel,
+    AntipodalKernel,
+    GaussianKernel,
+    InverseMultiquadricKernel,
+    InverseMultiquadricMixture,
+    LogarithmicKernel,
+    PairKernel,
+    RieszKernel,
+)
 from eccentric_core.loss import eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
 from eccentric_core.minimizer import critical_mu, sphere_is_minimizer
 from eccentric_core.pairs import pair_sum, pair_sum_and_grad, pair_sum_hvp
+from eccentric_core.projections import (
+    AdversarialProjection,
+    AnglePreservingProjection,
+    GroupProjection,
+    LearnedProjection,
+    RandomProjection,
+    compressive_energy,
+    init_projection,
+    update_projection,
+)
 from eccentric_core.radius import stationary_radius
 from eccentric_core.scale import kernel_scale
 from eccentric_core.spectrum import Alignment, LatentSpectrum, align, mean_angle, spectrum
@@ -28,18 +50,31 @@ from eccentric_core.spectrum import Alignment, LatentSpectrum, align, mean_angle
 __version__ = version("eccentric")
 
 __all__ = [
+    "AdversarialProjection",
     "Alignment",
+    "AnglePreservingProjection",
+    "AngularKernel",
+    "AntipodalKernel",
+    "GaussianKernel",
+    "GroupProjection",
     "InverseMultiquadricKernel",
     "InverseMultiquadricMixture",
     "LatentSpectrum",
+    "LearnedProjection",
     "LogarithmicKernel",
     "PairKernel",
+    "RandomProjection",
+    "RieszKernel",
     "align",
+    "compressive_energy",
     "critical_mu",
     "eccentric_loss",
     "eccentric_loss_and_grad",
     "enclose_critical_mu",
     "enclose_radius",
+    "hyperspherical_energy",
+    "hyperspherical_energy_and_grad",
+    "init_projection",
     "inverse_multiquadric_mmd",
     "kernel_scale",
     "loss_floor",
@@ -54,4 +89,6 @@ __all__ = [
     "sphere_loss",
     "stationary_radius",
     "theorem1_integral",
+    "uniformity",
+    "update_projection",
 ]

@@ -7,8 +7,11 @@ that one kernel serves every library and every framework.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import array_api_compat
 
 if TYPE_CHECKING:
     from eccentric_core._checks import Array
@@ -38,6 +41,13 @@ class PairKernel(Protocol):
     def curvature(self, t: Array, xp: Any) -> Array:
         """phi''(t), of the shape of t; only second derivatives of the sum ask for it."""
         ...
+
+
+def at_least(t: Array, lower: float, xp: Any) -> Array:
+    """The greater of t and a number, in an array of its own. A NaN stays a NaN: `maximum` and not `where`."""
+    if hasattr(xp, "at_least"):  # a framework may know better
+        return xp.at_least(t, lower)
+    return xp.maximum(t, xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t)) + lower)
 
 
 @dataclass(frozen=True)
@@ -115,3 +125,163 @@ class InverseMultiquadricMixture:
     def curvature(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
         """The sum of 2 s/(s + t)^3."""
         return sum((s / (s + t)) ** 3 * (2.0 / (s * s)) for s in self.scales)
+
+
+@dataclass(frozen=True)
+class GaussianKernel:
+    """phi(t) = exp(-t), of the uniformity loss."""
+
+    bandwidth: float
+
+    def value(self, t: Array, xp: Any) -> Array:
+        """exp(-t)."""
+        return xp.exp(-t)
+
+    def slope(self, t: Array, xp: Any) -> Array:
+        """-exp(-t)."""
+        return -xp.exp(-t)
+
+    def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
+        """Both, from one exponential."""
+        value = xp.exp(-t)
+        return value, -value
+
+    def curvature(self, t: Array, xp: Any) -> Array:
+        """exp(-t)."""
+        return xp.exp(-t)
+
+
+@dataclass(frozen=True)
+class RieszKernel:
+    """phi(t) = t^(-s/2), that is 1/|x - y|^s where the bandwidth is 1; -log(t)/2, that is log(1/|x - y|), for s = 0.
+
+    Below eps it goes on as its tangent, so that a coincident pair has the value (1 + s/2) eps^(-s/2) (for s = 0
+    (1 - log eps)/2) and a finite slope.
+    """
+
+    s: float
+    eps: float
+    bandwidth: float = 1.0
+
+    def value(self, t: Array, xp: Any) -> Array:
+        """phi(t)."""
+        return self.value_and_slope(t, xp)[0]
+
+    def slope(self, t: Array, xp: Any) -> Array:
+        """-(s/2) t^(-s/2 - 1), or -1/(2 t) for s = 0."""
+        return self._power(at_least(t, self.eps, xp), xp)[1]
+
+    def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
+        """Both, from one reciprocal."""
+        above = at_least(t, self.eps, xp)
+        value, slope = self._power(above, xp)
+        return value + slope * (t - above), slope
+
+    def curvature(self, t: Array, xp: Any) -> Array:
+        """(s/2) (s/2 + 1) t^(-s/2 - 2), or 1/(2 t^2) for s = 0; 0 on the tangent."""
+        above = at_least(t, self.eps, xp)
+        curvature = self._power(above, xp)[1] / above * -(0.5 * self.s + 1.0)
+        return xp.where(t < self.eps, xp.zeros_like(t), curvature)
+
+    def _power(self, t: Array, xp: Any) -> tuple[Array, Array]:
+        inverse = xp.reciprocal(t)
+        match self.s:
+            case 0:
+                return 0.5 * xp.log(inverse), -0.5 * inverse
+            case 1:
+                value = xp.sqrt(inverse)
+            case 2:
+                value = inverse
+            case _:
+                value = inverse ** (0.5 * self.s)
+        return value, value * inverse * (-0.5 * self.s)
+
+
+@dataclass(frozen=True)
+class AngularKernel:
+    """phi(t) = a^-s, or log(1/a) for s = 0, of the angle between unit vectors: a = factor * arccos(1 - t/2) + shift.
+
+    The bandwidth is 1. Below eps it goes on as its tangent. The slope has another singularity at opposite vectors,
+    t = 4, where the force has no direction: 4 - t counts as `roundoff`^2 or more.
+    """
+
+    s: float
+    eps: float
+    roundoff: float
+    factor: float = 1.0
+    shift: float = 0.0
+    bandwidth: ClassVar[float] = 1.0
+
+    def value(self, t: Array, xp: Any) -> Array:
+        """phi(t)."""
+        return self.value_and_slope(t, xp)[0]
+
+    def slope(self, t: Array, xp: Any) -> Array:
+        """phi'(t), by da/dt = factor / sqrt(t (4 - t))."""
+        return self.value_and_slope(t, xp)[1]
+
+    def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
+        """Both."""
+        above, angle, rate = self._angle(t, xp)
+        value, slope = self._power(angle, xp)
+        slope = slope * rate
+        return value + slope * (t - above), slope
+
+    def curvature(self, t: Array, xp: Any) -> Array:
+        """phi''(t); 0 on the tangent."""
+        above, angle, rate = self._angle(t, xp)
+        slope = self._power(angle, xp)[1]
+        plain = rate * (1.0 / self.factor)
+        curvature = slope * rate * ((above - 2.0) * plain * plain - (self.s + 1.0) * rate / angle)
+        return xp.where(t < self.eps, xp.zeros_like(t), curvature)
+
+    def _angle(self, t: Array, xp: Any) -> tuple[Array, Array, Array]:
+        """The t of the curve or of the end of its tangent, a, and da/dt."""
+        above = at_least(t, self.eps, xp)
+        near, far = xp.sqrt(above), xp.sqrt(at_least(4.0 - t, self.roundoff**2, xp))
+        # Exact at both ends, unlike the arc cosine.
+        angle = (2.0 * self.factor) * xp.atan2(near, far) + self.shift
+        return above, angle, self.factor * xp.reciprocal(near * far)
+
+    def _power(self, angle: Array, xp: Any) -> tuple[Array, Array]:
+        """The energy of an angle and its derivative."""
+        inverse = xp.reciprocal(angle)
+        if self.s == 0:
+            return xp.log(inverse), -inverse
+        value = inverse if self.s == 1 else inverse**self.s
+        return value, value * inverse * -self.s
+
+
+@dataclass(frozen=True)
+class AntipodalKernel:
+    """phi(t) + phi(4 - t): a unit vector meets another one and its mirror image, for phi of bandwidth 1."""
+
+    kernel: RieszKernel | AngularKernel
+    bandwidth: ClassVar[float] = 1.0
+
+    def value(self, t: Array, xp: Any) -> Array:
+        """phi(t) + phi(4 - t)."""
+        return self.kernel.value(t, xp) + self.kernel.value(4.0 - t, xp)
+
+    def slope(self, t: Array, xp: Any) -> Array:
+        """phi'(t) - phi'(4 - t)."""
+        return self.kernel.slope(t, xp) - self.kernel.slope(4.0 - t, xp)
+
+    def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
+        """Both."""
+        value, slope = self.kernel.value_and_slope(t, xp)
+        of_mirrored, slope_of_mirrored = self.kernel.value_and_slope(4.0 - t, xp)
+        value += of_mirrored
+        slope -= slope_of_mirrored
+        return value, slope
+
+    def curvature(self, t: Array, xp: Any) -> Array:
+        """phi''(t) + phi''(4 - t)."""
+        return self.kernel.curvature(t, xp) + self.kernel.curvature(4.0 - t, xp)
+
+
+def typical_eps(s: float, roundoff: float) -> float:
+    """Where a kernel of exponent s should go on as its tangent, so that rounding leaves no great force to a coincident
+    pair, whose force is 0: the slope there, about eps^(-s/2 - 1), times the relative error of a sum is about 1.
+    """
+    return math.pow(roundoff, 2.0 / (s + 2.0))

@@ -177,13 +177,15 @@ class PairSum:
     """A sum over pairs as a function of one set of rows or of two, for a framework to bind.
 
     The sets are arrays of shapes (..., n, d) and (..., m, d) that `check_sets` has seen. Results have the dtype to
-    compute in: float64 for float64, otherwise float32.
+    compute in: float64 for float64, otherwise float32. With offsets the last column of the rows is no coordinate but a
+    number a_i, and D_ij is |x_i - y_j|^2 + a_i + a_j.
     """
 
     kernel: PairKernel
     driver: Driver
     tile_rows: int | None = None
     wide: bool = False
+    offsets: bool = False
 
     def value(self, *sets: Array) -> Array:
         """The sum, of shape (...)."""
@@ -213,14 +215,16 @@ class PairSum:
     def _value_and_gradients(self, sets: Sequence[Array]) -> tuple[Array, ...]:
         xp, n = self.driver.xp, sets[0].shape[-2]
         if len(sets) == 1 and n is not None and n <= self._tile_rows(sets):
-            (x,) = _centred(sets, xp)
-            total, gradient = energy_and_gradient(x, self.kernel, xp, dtype=self._moment_dtype(sets))
+            (x,) = self._centred(sets)
+            dtype = self._moment_dtype(sets)
+            total, gradient = energy_and_gradient(x, self.kernel, xp, dtype=dtype, offsets=self.offsets)
             return total, gradient * self._factor(sets)
         rows = self._prepared(sets)
         shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
-            total, of_x, *of_y = energy_and_moments(Rows(*x), Rows(*y), self.kernel, xp, shift=shift, diagonal=diagonal)
+            options = {"shift": shift, "diagonal": diagonal, "offsets": self.offsets}
+            total, of_x, *of_y = energy_and_moments(Rows(*x), Rows(*y), self.kernel, xp, **options)
             return (total if diagonal or len(rows) == 2 else total * 2.0, of_x), (None, *of_y)
 
         def outline(x: Forms) -> tuple[Array, ...]:
@@ -228,7 +232,7 @@ class PairSum:
 
         sums = sweep(rows, _AXES, step, outline, self.driver, self._tile_rows(sets), totals=1)
         gradients = (
-            gradient_of_moments(x, y, of_x[1], shift, xp) * self._factor(sets)
+            gradient_of_moments(x, y, of_x[1], shift, xp, offsets=self.offsets) * self._factor(sets)
             for x, y, of_x in zip(rows, reversed(rows), sums, strict=True)
         )
         return sums[0][0], *gradients
@@ -237,8 +241,8 @@ class PairSum:
         sets, directions = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
         xp = self.driver.xp
         # The same constant from all directions: their differences don't change, and rounding becomes less.
-        along = _centred(directions, xp)
-        rows = [prepare_direction(x, u, xp) for x, u in zip(self._prepared(sets), along, strict=True)]
+        along = zip(self._prepared(sets), self._centred(directions), strict=True)
+        rows = [prepare_direction(x, u, xp, offsets=self.offsets) for x, u in along]
         shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
@@ -251,7 +255,7 @@ class PairSum:
 
         sums = sweep(rows, _AXES_MOVING, step, outline, self.driver, self._tile_rows(sets), totals=0)
         return tuple(
-            derivative_of_moments(x, y, of_x, shift, xp) * self._factor(sets)
+            derivative_of_moments(x, y, of_x, shift, xp, offsets=self.offsets) * self._factor(sets)
             for x, y, of_x in zip(rows, reversed(rows), sums, strict=True)
         )
 
@@ -260,8 +264,16 @@ class PairSum:
         return (4.0 if len(sets) == 1 else 2.0) / self.kernel.bandwidth
 
     def _prepared(self, sets: Sequence[Array]) -> list[Rows]:
-        xp, dtype = self.driver.xp, self._moment_dtype(sets)
-        return [prepare(rows, self.kernel.bandwidth, xp, dtype=dtype) for rows in _centred(sets, xp)]
+        options = {"dtype": self._moment_dtype(sets), "offsets": self.offsets}
+        return [prepare(rows, self.kernel.bandwidth, self.driver.xp, **options) for rows in self._centred(sets)]
+
+    def _centred(self, sets: Sequence[Array]) -> list[Array]:
+        """The sets without the mean of the first, which must be the same for both. An offset has no origin."""
+        xp = self.driver.xp
+        centre = xp.mean(sets[0], axis=-2, keepdims=True)
+        if self.offsets:
+            centre = xp.concat([centre[..., :-1], xp.zeros_like(centre[..., -1:])], axis=-1)
+        return [rows - centre for rows in sets]
 
     def _moment_dtype(self, sets: Sequence[Array]) -> Any:
         return self.driver.xp.float64 if self.wide and self.driver.has_float64(sets[0]) else sets[0].dtype
@@ -322,12 +334,6 @@ def _bound(
     check_tile_rows(tile_rows)
     xp = array_api_compat.array_namespace(*_sets(x, y)) if xp is None else xp
     return PairSum(kernel, Driver(xp), tile_rows, wide)
-
-
-def _centred(sets: Sequence[Array], xp: Any) -> list[Array]:
-    """The sets without the mean of the first, which must be the same for both."""
-    centre = [xp.mean(rows, axis=-2, keepdims=True) for rows in sets[:1]]
-    return [rows - centre[0] for rows in sets]
 
 
 def _total_like(forms: Forms, xp: Any) -> Array:

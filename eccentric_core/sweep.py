@@ -20,10 +20,11 @@ import array_api_compat
 from eccentric_core._checks import dtype_name
 
 # What `xp` must offer, beside operators and indexing: the functions and the dtypes of the standard that are used in
-# the engine, in its kernels and in `eccentric_core.loss`.
+# the engine, in its kernels and in the energies that are made of it.
 NAMESPACE = (
-    *("astype", "concat", "eye", "float32", "float64", "isfinite", "log1p", "matmul", "matrix_transpose", "maximum"),
-    *("mean", "moveaxis", "ones_like", "reciprocal", "reshape", "stack", "sum", "where", "zeros", "zeros_like"),
+    *("argsort", "astype", "atan2", "concat", "exp", "eye", "float32", "float64", "isfinite", "log", "log1p"),
+    *("matmul", "matrix_transpose", "maximum", "mean", "moveaxis", "ones_like", "reciprocal", "reshape", "sqrt"),
+    *("stack", "sum", "take", "where", "zeros", "zeros_like"),
 )
 
 # An accelerator wants few large tiles.
@@ -40,8 +41,8 @@ Outline: TypeAlias = Callable[[Forms], tuple[Array, ...]]
 class Namespace:
     """A namespace that an adapter makes of a library: functions of its own, and for the rest the library's.
 
-    Beside those of `NAMESPACE` it may have `clamp_at_zero(t)` and `zero_diagonal(a)`, which may overwrite what they are
-    given.
+    Beside those of `NAMESPACE` it may have `at_least(t, number)`, and `clamp_at_zero(t)` and `zero_diagonal(a)`, which
+    may overwrite what they are given.
     """
 
     def __init__(self, library: Any, **functions: Any) -> None:

@@ -10,6 +10,10 @@ A second derivative in the direction (u, v) of (x, y) needs, per pair, how t cha
     s_ij = <x_i - y_j, u_i - v_j>,   q_ij = (2/h) phi''(t_ij) s_ij
     (2/h) sum_j [w_ij (u_i - v_j) + q_ij (x_i - y_j)]
 
+Rows may bring offsets, a number a_i each that is added to every distance: t_ij = (D_ij + a_i + a_j) / h. They stand in
+the last column of the rows, and their derivatives in that of the gradient. They take the place of |x_i|^2 in the
+product, and sum_j w_ij, which is made anyway, is all that their derivatives need.
+
 Everything is written in the array API standard, with the functions of a namespace `xp`. What a tile has made itself it
 may overwrite, by operators that make a new array where arrays cannot be changed. Values and second derivatives are
 computed without that, so that automatic differentiation can go through their lines.
@@ -20,6 +24,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
+
+from eccentric_core.kernels import at_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,8 +40,8 @@ class Rows(NamedTuple):
     As columns, because the product then is as wide as the tile, which every BLAS likes better than d + 1.
     """
 
-    left: Array  # [-2 x/h, |x|^2/h, 1], shape (..., n, d + 2)
-    right: Array  # [x, 1, |x|^2/h], shape (..., n, d + 2)
+    left: Array  # [-2 x/h, (|x|^2 + a)/h, 1], shape (..., n, d + 2)
+    right: Array  # [x, 1, (|x|^2 + a)/h], shape (..., n, d + 2)
     columns: Array  # [x, 1] as columns, shape (..., d + 1, n), in the dtype of the moments
 
 
@@ -45,19 +51,22 @@ class Moving(NamedTuple):
     left: Array
     right: Array
     columns: Array
-    along: Array  # [-u, <x, u>], shape (..., n, d + 1)
+    along: Array  # [-u, <x, u> + u_a/2], shape (..., n, d + 1), u_a the direction of the offset
     minus_u: Array  # -u as columns, shape (..., d, n), in the dtype of the moments
 
 
-def prepare(x: Array, bandwidth: float, xp: Any, *, dtype: Any) -> Rows:
-    """Bring centred rows of shape (..., n, d) into the forms of t; moments will be of that dtype."""
-    left, right = _factors(x, bandwidth, xp)
+def prepare(x: Array, bandwidth: float, xp: Any, *, dtype: Any, offsets: bool = False) -> Rows:
+    """Bring centred rows of shape (..., n, d), or d + 1 with offsets, into the forms of t; moments will be of that
+    dtype.
+    """
+    left, right = _factors(x, bandwidth, xp, offsets=offsets)
     return Rows(left, right, xp.astype(xp.matrix_transpose(right[..., :-1]), dtype, copy=False))
 
 
-def prepare_direction(rows: Rows, u: Array, xp: Any) -> Moving:
-    """Add to rows their directions u, of shape (..., n, d)."""
-    along = xp.concat([-u, xp.sum(rows.right[..., :-2] * u, axis=-1, keepdims=True)], axis=-1)
+def prepare_direction(rows: Rows, u: Array, xp: Any, *, offsets: bool) -> Moving:
+    """Add to rows their directions u, of shape (..., n, d), or d + 1 with those of the offsets."""
+    u, of_offset = (u[..., :-1], 0.5 * u[..., -1:]) if offsets else (u, 0.0)
+    along = xp.concat([-u, xp.sum(rows.right[..., :-2] * u, axis=-1, keepdims=True) + of_offset], axis=-1)
     return Moving(*rows, along, xp.astype(xp.matrix_transpose(-u), rows.columns.dtype, copy=False))
 
 
@@ -73,7 +82,7 @@ def energy(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool) -> 
 
 
 def energy_and_moments(
-    x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool
+    x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool, offsets: bool
 ) -> tuple[Array, ...]:
     """The sum of phi, and what the pairs of a tile add to the gradient.
 
@@ -84,29 +93,32 @@ def energy_and_moments(
         xp: the array namespace.
         shift: the constant c, of shape (..., 1, 1), that is taken out of every slope.
         diagonal: both are the same rows, and a row is no pair with itself.
+        offsets: they bring offsets.
 
     Returns:
         (total, moment of x, moment of y), on the diagonal (total, moment of x), which holds all there is. A moment has
         shape (..., d + 1, p or q): the sum over the other rows of (w - c) times [row, 1], as columns.
         `gradient_of_moments` turns the sum of all moments of a row into its gradient.
     """
-    total, w = _energy_and_slopes(x.left, y.right, kernel, xp, shift=shift, diagonal=diagonal)
+    total, w = _energy_and_slopes(x.left, y.right, kernel, xp, shift=shift, diagonal=diagonal, offsets=offsets)
     if diagonal:  # w is symmetric
         return total, xp.matmul(y.columns, w)
     return total, xp.matmul(y.columns, xp.matrix_transpose(w)), xp.matmul(x.columns, w)
 
 
-def energy_and_gradient(x: Array, kernel: PairKernel, xp: Any, *, dtype: Any) -> tuple[Array, Array]:
+def energy_and_gradient(x: Array, kernel: PairKernel, xp: Any, *, dtype: Any, offsets: bool) -> tuple[Array, Array]:
     """The sum of phi over all pairs of one set and sum_j w_ij (x_i - x_j), where one tile holds them all.
 
-    The centred rows x have shape (..., n, d). The same as `energy_and_moments` makes of one tile, in fewer steps.
+    The centred rows x have shape (..., n, d), or d + 1 with offsets. The same as `energy_and_moments` makes of one
+    tile, in fewer steps.
     """
-    left, right = _factors(x, kernel.bandwidth, xp)
+    left, right = _factors(x, kernel.bandwidth, xp, offsets=offsets)
     ones = xp.astype(right[..., :-1], dtype, copy=False)
     shift = _typical_slope(left, right, kernel, xp, dtype)
-    total, w = _energy_and_slopes(left, right, kernel, xp, shift=shift, diagonal=True)
+    total, w = _energy_and_slopes(left, right, kernel, xp, shift=shift, diagonal=True, offsets=offsets)
     moment = xp.matmul(w, ones) + shift * xp.sum(ones, axis=-2, keepdims=True)
-    return total, ones[..., :-1] * moment[..., -1:] - moment[..., :-1]
+    gradient = ones[..., :-1] * moment[..., -1:] - moment[..., :-1]
+    return total, xp.concat([gradient, 0.5 * moment[..., -1:]], axis=-1) if offsets else gradient
 
 
 def second_moments(
@@ -126,8 +138,8 @@ def second_moments(
         -u, and of q times [row, 1], of shapes (..., 1 or d or d + 1, p or q).
     """
     t = _distances(x.left, y.right, xp, diagonal=diagonal)
-    w = xp.astype(kernel.slope(t, xp), y.columns.dtype, copy=False) - shift
-    w = _off_diagonal(w, xp, diagonal=diagonal)
+    w = xp.astype(kernel.slope(t, xp), y.columns.dtype, copy=False)
+    w = _off_diagonal(w, xp, diagonal=diagonal) - shift
     s = xp.matmul(x.right[..., :-1], xp.matrix_transpose(y.along))
     s = s + xp.matmul(x.along, xp.matrix_transpose(y.right[..., :-1]))
     q = kernel.curvature(t, xp) * (2.0 / kernel.bandwidth) * s
@@ -139,20 +151,32 @@ def second_moments(
     return of_x, (xp.sum(w, axis=-2)[..., None, :], xp.matmul(x.minus_u, w), xp.matmul(x.columns, q))
 
 
-def gradient_of_moments(x: Rows | Moving, y: Rows | Moving, moment: Array, shift: Array, xp: Any) -> Array:
-    """sum_j w_ij (x_i - y_j), of shape (..., n, d), from the sum of the moments of x, of shape (..., d + 1, n)."""
+def gradient_of_moments(
+    x: Rows | Moving, y: Rows | Moving, moment: Array, shift: Array, xp: Any, *, offsets: bool
+) -> Array:
+    """sum_j w_ij (x_i - y_j), of shape (..., n, d), from the sum of the moments of x, of shape (..., d + 1, n).
+
+    With offsets sum_j w_ij / 2 follows as a last column.
+    """
     # What the constant part of w adds to the moments is a sum over all rows of y.
     moment = moment + shift * xp.sum(y.columns, axis=-1, keepdims=True)
-    return xp.matrix_transpose(x.columns[..., :-1, :] * moment[..., -1:, :] - moment[..., :-1, :])
+    gradient = x.columns[..., :-1, :] * moment[..., -1:, :] - moment[..., :-1, :]
+    return xp.matrix_transpose(xp.concat([gradient, 0.5 * moment[..., -1:, :]], axis=-2) if offsets else gradient)
 
 
-def derivative_of_moments(x: Moving, y: Moving, moments: Sequence[Array], shift: Array, xp: Any) -> Array:
-    """sum_j [w_ij (u_i - v_j) + q_ij (x_i - y_j)], of shape (..., n, d), from the sums of the second moments of x."""
+def derivative_of_moments(
+    x: Moving, y: Moving, moments: Sequence[Array], shift: Array, xp: Any, *, offsets: bool
+) -> Array:
+    """sum_j [w_ij (u_i - v_j) + q_ij (x_i - y_j)], of shape (..., n, d), from the sums of the second moments of x.
+
+    With offsets sum_j q_ij / 2 follows as a last column.
+    """
     of_one, of_minus_u, of_q = moments
     of_one = of_one + shift * xp.sum(y.columns[..., -1:, :], axis=-1, keepdims=True)
     of_minus_u = of_minus_u + shift * xp.sum(y.minus_u, axis=-1, keepdims=True)
     of_u = xp.matrix_transpose(of_minus_u - x.minus_u * of_one)
-    return of_u + gradient_of_moments(x, y, of_q, xp.zeros_like(shift), xp)
+    of_x = gradient_of_moments(x, y, of_q, xp.zeros_like(shift), xp, offsets=offsets)
+    return xp.concat([of_u + of_x[..., :-1], of_x[..., -1:]], axis=-1) if offsets else of_u + of_x
 
 
 def full_product(matmul: Callable[[Array, Array], Array], a: Array, b: Array, xp: Any, *, parts: int) -> Array:
@@ -186,9 +210,10 @@ def full_product(matmul: Callable[[Array, Array], Array], a: Array, b: Array, xp
     return sum(reversed(products[:-1]), start=products[-1])
 
 
-def _factors(x: Array, bandwidth: float, xp: Any) -> tuple[Array, Array]:
+def _factors(x: Array, bandwidth: float, xp: Any, *, offsets: bool) -> tuple[Array, Array]:
     """Left and right: the rounding of t is then that of one matrix product."""
-    square = xp.sum(x * x, axis=-1, keepdims=True) * (1.0 / bandwidth)
+    x, offset = (x[..., :-1], x[..., -1:]) if offsets else (x, 0.0)
+    square = (xp.sum(x * x, axis=-1, keepdims=True) + offset) * (1.0 / bandwidth)
     one = xp.ones_like(square)
     return xp.concat([x * (-2.0 / bandwidth), square, one], axis=-1), xp.concat([x, one, square], axis=-1)
 
@@ -204,28 +229,26 @@ def _typical_slope(left: Array, right: Array, kernel: PairKernel, xp: Any, dtype
 
 def _distances(left: Array, right: Array, xp: Any, *, diagonal: bool) -> Array:
     t = xp.matmul(left, xp.matrix_transpose(right))
-    # Rounding makes the distance of close pairs negative. A NaN stays a NaN: `maximum` and not `where`.
-    if hasattr(xp, "clamp_at_zero"):  # a framework may know better
-        t = xp.clamp_at_zero(t)
-    else:
-        t = xp.maximum(t, xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t)))
+    # Rounding makes the distance of close pairs negative.
+    t = xp.clamp_at_zero(t) if hasattr(xp, "clamp_at_zero") else at_least(t, 0.0, xp)
     return _off_diagonal(t, xp, diagonal=diagonal)
 
 
 def _energy_and_slopes(
-    left: Array, right: Array, kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool
+    left: Array, right: Array, kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool, offsets: bool
 ) -> tuple[Array, Array]:
     """The sum of phi, and w - c in the dtype of c."""
     t = _distances(left, right, xp, diagonal=diagonal)
-    masked = diagonal and not _vanishes(kernel)  # a finite slope of a row with itself cancels in its gradient
+    # A finite slope of a row with itself cancels in the gradient of the row, but not in that of its offset.
+    masked = diagonal and (offsets or not _vanishes(kernel))
     if hasattr(kernel, "value_and_slope"):
         value, slope = kernel.value_and_slope(t, xp)
     else:
         value, slope = kernel.value(t, xp), kernel.slope(t, xp)
     total = xp.sum(_off_diagonal(value, xp, diagonal=masked), axis=(-2, -1))
-    w = xp.astype(slope, shift.dtype, copy=False)
+    w = _off_diagonal(xp.astype(slope, shift.dtype, copy=False), xp, diagonal=masked)
     w -= shift  # in place where arrays can be changed
-    return total, _off_diagonal(w, xp, diagonal=masked)
+    return total, w
 
 
 def _vanishes(kernel: PairKernel) -> bool:

@@ -5,6 +5,10 @@ EccentricLoss     the same as a module
 pair_sum          the sum over pairs that it is made of, for any kernel of `eccentric_core`
 
 inverse_multiquadric_mmd    the discrepancy between a batch and a sample of a prior, that of WAE-MMD
+
+hyperspherical_energy       the energy of directions, of MHE, for weights and features; uniformity
+compressive_energy          the energy of projected neurons, of CoMHE; CompressiveEnergy, the module that learns
+HypersphericalRegularizer   what MHE or CoMHE adds to the loss of a network
 """
 
 from __future__ import annotations
@@ -20,13 +24,30 @@ from eccentric_core.discrepancy import SCALES, discrepancy, mixture
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import PairSum, check_sets
 from eccentric_torch import _compiled, _engine
+from eccentric_torch._hyperspherical import (
+    CompressiveEnergy,
+    HypersphericalRegularizer,
+    compressive_energy,
+    hyperspherical_energy,
+    uniformity,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eccentric_core import PairKernel
 
-__all__ = ["EccentricLoss", "eccentric_loss", "inverse_multiquadric_mmd", "pair_sum"]
+__all__ = [
+    "CompressiveEnergy",
+    "EccentricLoss",
+    "HypersphericalRegularizer",
+    "compressive_energy",
+    "eccentric_loss",
+    "hyperspherical_energy",
+    "inverse_multiquadric_mmd",
+    "pair_sum",
+    "uniformity",
+]
 
 
 def eccentric_loss(

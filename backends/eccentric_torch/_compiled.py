@@ -7,7 +7,8 @@ second derivatives are left out, as compiled graphs have no use for them.
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, partial
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,18 +16,40 @@ from torch import Tensor
 
 from eccentric_core._checks import check_batch, check_mu, check_scale, compute_dtype
 from eccentric_core.discrepancy import mixture
+from eccentric_core.hyperspherical import Riesz, gaussian_energy, riesz_energy
 from eccentric_core.loss import eccentric_energy
 from eccentric_core.pairs import PairSum, check_sets
+from eccentric_core.sweep import Namespace
 from eccentric_torch import _engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from eccentric_core import PairKernel
+    from eccentric_core.pairs import Energy
 
-# Sums over pairs by the names that operators know them by: functions of the sets, which they check, and of numbers.
-_SUMS: dict[str, Callable[..., PairSum]] = {
-    "mmd": lambda sets, numbers: PairSum(mixture(sets, numbers[1:], numbers[0]), _engine.DRIVER, wide=True)
+
+def _riesz(sets: Sequence[Tensor], numbers: list[float], **flags: Any) -> Energy:
+    check_batch(sets[0], "w")
+    s, eps = numbers
+    return riesz_energy(compute_dtype(sets[0], "w"), Riesz(s, eps=eps or None, **flags), _engine.DRIVER)
+
+
+def _riesz_name(half_space: bool, angular: bool, normalization: str) -> str:
+    return f"hyperspherical{' half-space' * half_space}{' angular' * angular} {normalization}"
+
+
+# For what surrounds an operator: no graph may ask for the precision of products.
+XP = Namespace(_engine.XP, matmul=torch.matmul)
+
+# Energies by the names that operators know them by: functions of the sets, which they check, and of numbers.
+_SUMS: dict[str, Callable[..., Energy]] = {
+    "mmd": lambda sets, numbers: PairSum(mixture(sets, numbers[1:], numbers[0]), _engine.DRIVER, wide=True),
+    "uniformity": lambda sets, numbers: gaussian_energy(sets[0], numbers[0], _engine.DRIVER),
+    **{
+        _riesz_name(*flags): partial(_riesz, half_space=flags[0], angular=flags[1], normalization=flags[2])
+        for flags in product((False, True), (False, True), ("paper", "official"))
+    },
 }
 
 
@@ -52,11 +75,50 @@ def mmd_sums(scales: Any, prior_variance: float) -> Callable[..., Tensor]:
     return lambda x, y=None: _named_sum(x, y, "mmd", numbers)
 
 
+def hyperspherical(w: Tensor, which: Riesz) -> Tensor:
+    """The hyperspherical energy of rows."""
+    name = _riesz_name(which.half_space, which.angular, which.normalization)
+    if name not in _SUMS:
+        _refuse(which)
+    return _named_sum(w, None, name, [1.0 * which.s, 0.0 if which.eps is None else 1.0 * which.eps])
+
+
+def next_matrix(matrix: Tensor, w: Tensor, rule: Any, which: Riesz) -> Tensor:
+    """P after the steps of one step of training, in a graph that is being compiled."""
+    w = w.flatten(1) if w.ndim > 2 else w
+    w, p = (a.to(getattr(torch, compute_dtype(w, "w"))) for a in (w, matrix))
+    name = _riesz_name(which.half_space, which.angular, which.normalization)
+    numbers = [1.0 * which.s, 0.0 if which.eps is None else 1.0 * which.eps]
+    for _ in range(rule.steps):
+        p = rule.step(p, w, _Named(name, numbers), XP)
+    return p.to(matrix.dtype)
+
+
+class _Named:
+    """An energy by its name, with its gradient from one operator."""
+
+    def __init__(self, name: str, numbers: list[float]) -> None:
+        self.name, self.numbers = name, numbers
+
+    def value_and_gradients(self, x: Tensor) -> tuple[Tensor, ...]:
+        return torch.ops.eccentric.pair_sum_and_grad(x, None, self.name, self.numbers)
+
+
+def gaussian(z: Tensor, t: float) -> Tensor:
+    """The mean of which uniformity is the log."""
+    return _named_sum(z, None, "uniformity", [1.0 * t])
+
+
 def _named_sum(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> Tensor:
     y = y.clone() if y is x else y  # a compiled function takes every tensor once
     if torch.is_grad_enabled() and (x.requires_grad or (y is not None and y.requires_grad)):
         return _differentiable_sum(x, y, name, numbers)[0]
     return _sum(x, y, name, numbers)
+
+
+@torch.compiler.assume_constant_result
+def _refuse(which: Riesz) -> None:
+    riesz_energy("float64", which, _engine.DRIVER)
 
 
 @torch.compiler.assume_constant_result
@@ -98,7 +160,7 @@ def _evaluate_sum_and_gradients(
     return _engine.value_and_gradients(x, y, _named(x, y, name, numbers))
 
 
-def _named(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> PairSum:
+def _named(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> Energy:
     return _SUMS[name]((x,) if y is None else (x, y), numbers)
 
 
@@ -117,8 +179,8 @@ def _shape_of_sum(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) 
 def _shape_of_sum_and_gradients(
     x: Tensor, y: Tensor | None, name: str, numbers: list[float]
 ) -> tuple[Tensor, Tensor, Tensor]:
-    of_y = x.new_empty(0) if y is None else torch.empty_like(y)
-    return _shape_of_sum(x, y, name, numbers), torch.empty_like(x), of_y
+    of_y = x.new_empty(0) if y is None else y.new_empty(y.shape)
+    return _shape_of_sum(x, y, name, numbers), x.new_empty(x.shape), of_y
 
 
 def _operator(name: str, function: Callable[..., Any], shape_of: Callable[..., Any]) -> Any:
@@ -152,7 +214,7 @@ _loss = _operator("loss", _evaluate_loss, _shape_of_loss)
 _sum = _operator("pair_sum", _evaluate_sum, _shape_of_sum)
 _differentiable_loss = _differentiable(
     _operator(
-        "loss_and_grad", _evaluate_loss_and_grad, lambda z, *args: (_shape_of_loss(z, *args), torch.empty_like(z))
+        "loss_and_grad", _evaluate_loss_and_grad, lambda z, *args: (_shape_of_loss(z, *args), z.new_empty(z.shape))
     ),
     4,
 )

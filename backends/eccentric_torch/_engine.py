@@ -40,10 +40,12 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
 XP = Namespace(
     torch,
     astype=lambda x, dtype, copy=True: x.to(dtype),  # noqa: ARG005
+    at_least=torch.clamp_min,
     clamp_at_zero=_clamp,
     concat=torch.cat,
     matmul=_matmul,
     matrix_transpose=lambda x: x.mT,
+    take=lambda x, indices, axis: torch.index_select(x, axis, indices),
     zero_diagonal=_zero_diagonal,
 )
 
@@ -76,12 +78,12 @@ def apply(energy: Energy, x: Tensor, y: Tensor | None = None) -> Tensor:
 
 
 def value(x: Tensor, y: Tensor | None, energy: Energy) -> Tensor:
-    with _no_autocast(x):
+    with no_autocast(x):
         return energy.value(*_present(x, y))
 
 
 def value_and_gradients(x: Tensor, y: Tensor | None, energy: Energy) -> tuple[Tensor, Tensor, Tensor]:
-    with _no_autocast(x):
+    with no_autocast(x):
         value, *gradients = energy.value_and_gradients(*_present(x, y))
     return value, gradients[0].contiguous(), gradients[1].contiguous() if y is not None else x.new_empty(0)
 
@@ -90,7 +92,7 @@ def _hvp(x: Tensor, u: Tensor | None, y: Tensor | None, v: Tensor | None, energy
     """The derivatives of the gradients along (u, v), in plain operations, which have derivatives of their own."""
     sets = _present(x, y)
     directions = [torch.zeros_like(s) if w is None else w for s, w in zip(sets, (u, v), strict=False)]
-    with _no_autocast(x):
+    with no_autocast(x):
         return [*energy.hvp(sets, directions), None][:2]
 
 
@@ -98,7 +100,7 @@ def _present(x: Tensor, y: Tensor | None) -> tuple[Tensor, ...]:
     return (x,) if y is None else (x, y)
 
 
-def _no_autocast(x: Tensor) -> AbstractContextManager[Any]:
+def no_autocast(x: Tensor) -> AbstractContextManager[Any]:
     active = torch.is_autocast_enabled(x.device.type)
     return torch.autocast(x.device.type, enabled=False) if active else nullcontext()
 

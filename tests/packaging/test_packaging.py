@@ -17,18 +17,31 @@ import eccentric_core
 ROOT = Path(__file__).resolve().parents[2]
 
 PUBLIC = [
+    "AdversarialProjection",
     "Alignment",
+    "AnglePreservingProjection",
+    "AngularKernel",
+    "AntipodalKernel",
+    "GaussianKernel",
+    "GroupProjection",
     "InverseMultiquadricKernel",
     "InverseMultiquadricMixture",
     "LatentSpectrum",
+    "LearnedProjection",
     "LogarithmicKernel",
     "PairKernel",
+    "RandomProjection",
+    "RieszKernel",
     "align",
+    "compressive_energy",
     "critical_mu",
     "eccentric_loss",
     "eccentric_loss_and_grad",
     "enclose_critical_mu",
     "enclose_radius",
+    "hyperspherical_energy",
+    "hyperspherical_energy_and_grad",
+    "init_projection",
     "inverse_multiquadric_mmd",
     "kernel_scale",
     "loss_floor",
@@ -43,6 +56,8 @@ PUBLIC = [
     "sphere_loss",
     "stationary_radius",
     "theorem1_integral",
+    "uniformity",
+    "update_projection",
 ]
 
 
