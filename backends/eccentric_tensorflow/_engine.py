@@ -43,8 +43,9 @@ def _has_gpu() -> bool:
 # What is named or called otherwise in TensorFlow; kernels find the rest in tf.math.
 NAMESPACE = Namespace(
     tf.math,
+    argsort=tf.argsort,
     astype=lambda x, dtype, copy=True: tf.cast(x, dtype),  # noqa: ARG005
-    clamp_at_zero=lambda x: tf.maximum(x, tf.zeros((), x.dtype)),
+    at_least=lambda x, lower: tf.maximum(x, tf.constant(lower, x.dtype)),
     concat=lambda parts, axis: tf.concat(parts, axis),
     float32=tf.float32,
     float64=tf.float64,
@@ -57,6 +58,7 @@ NAMESPACE = Namespace(
     reshape=tf.reshape,
     stack=tf.stack,
     sum=lambda x, axis, keepdims=False: tf.reduce_sum(x, axis, keepdims),
+    take=lambda x, indices, axis: tf.gather(x, indices, axis=axis),
     where=tf.where,
     zero_diagonal=lambda x: tf.linalg.set_diag(x, tf.zeros(tf.shape(x)[:-1], x.dtype)),
     zeros=lambda shape, dtype, device=None: tf.zeros(shape, dtype),  # noqa: ARG005
@@ -93,7 +95,7 @@ class _Driver(TracedDriver):
         return tf.cast(self.shape(x)[-2], x.dtype)
 
 
-_DRIVER = _Driver(NAMESPACE)
+DRIVER = _Driver(NAMESPACE)
 
 
 @tf.autograph.experimental.do_not_convert  # it holds no control flow for the graph
@@ -112,8 +114,8 @@ def eccentric_loss(z: tf.Tensor, mu: float = 1.0, *, scale: Any = "paper") -> tf
     Raises:
         TypeError, ValueError: an argument is not as described, by its static facts alone.
     """
-    energy = eccentric_energy(z, mu, scale, _DRIVER)
-    return _apply(energy, [tf.cast(z, compute_dtype(z, "z"))])
+    energy = eccentric_energy(z, mu, scale, DRIVER)
+    return apply(energy, [tf.cast(z, compute_dtype(z, "z"))])
 
 
 @tf.autograph.experimental.do_not_convert
@@ -130,7 +132,7 @@ def pair_sum(x: tf.Tensor, y: tf.Tensor | None = None, *, kernel: PairKernel, wi
     """
     sets = [x] if y is None else [x, y]
     check_sets(sets, kernel)
-    return _apply(_pairs(kernel, wide), [tf.cast(rows, compute_dtype(rows, "x")) for rows in sets])
+    return apply(_pairs(kernel, wide), [tf.cast(rows, compute_dtype(rows, "x")) for rows in sets])
 
 
 @tf.autograph.experimental.do_not_convert
@@ -151,15 +153,15 @@ def inverse_multiquadric_mmd(
         TypeError, ValueError: an argument is not as described, by its static facts alone.
     """
     kernel = mixture((z, prior), scales, prior_variance)
-    return discrepancy(z, prior, partial(pair_sum, kernel=kernel, wide=True), _DRIVER)
+    return discrepancy(z, prior, partial(pair_sum, kernel=kernel, wide=True), DRIVER)
 
 
 @cache
 def _pairs(kernel: PairKernel, wide: bool) -> PairSum:
-    return PairSum(kernel, _DRIVER, None, wide)
+    return PairSum(kernel, DRIVER, None, wide)
 
 
-def _apply(energy: Energy, sets: list[tf.Tensor]) -> tf.Tensor:
+def apply(energy: Energy, sets: list[tf.Tensor]) -> tf.Tensor:
     """The energy of some sets as a function with derivatives."""
 
     @tf.custom_gradient

@@ -14,9 +14,9 @@ from eccentric_core._checks import check_mu, check_scale
 if TYPE_CHECKING:
     from types import FrameType
 
-# Where the loss for a tensor is, by the package that its type comes from.
+# Where the energies of a tensor are, by the package that its type comes from.
 _ENGINES = {
-    "tensorflow": "eccentric_tensorflow._engine",
+    "tensorflow": "eccentric_tensorflow",
     "jax": "eccentric_jax",
     "jaxlib": "eccentric_jax",
     "torch": "eccentric_torch",
@@ -24,11 +24,12 @@ _ENGINES = {
 }
 
 
-def _loss(z: Any, mu: float, scale: Any) -> Any:
+def engine_of(z: Any) -> Any:
+    """The module with the energies of a tensor."""
     package = type(z).__module__.partition(".")[0]
     if package not in _ENGINES:
         raise TypeError(f"z must be a tensor of {', '.join(sorted(_ENGINES))}, got {type(z).__name__} of {package}")
-    return importlib.import_module(_ENGINES[package]).eccentric_loss(z, mu, scale=scale)
+    return importlib.import_module(_ENGINES[package])
 
 
 # From this version on Keras divides what an activity regularizer returns by the size of the batch.
@@ -45,7 +46,7 @@ class _Weighted:
         self.lam, self.mu, self.scale = lam, check_mu(mu), scale
 
     def _weighted(self, z: Any) -> Any:
-        return self.lam * keras.ops.mean(_loss(z, self.mu, self.scale))
+        return self.lam * keras.ops.mean(engine_of(z).eccentric_loss(z, self.mu, scale=self.scale))
 
     def _config(self) -> dict[str, Any]:
         return {"lam": self.lam, "mu": self.mu, "scale": self.scale}

@@ -7,7 +7,8 @@ pair_sum          the sum over pairs that it is made of, for any kernel of `ecce
 inverse_multiquadric_mmd    the discrepancy between a batch and a sample of a prior, that of WAE-MMD
 
 hyperspherical_energy       the energy of directions, of MHE, for weights and features; uniformity
-compressive_energy          the energy of projected neurons, of CoMHE; CompressiveEnergy, the module that learns
+compressive_energy          the energy of projected neurons, of CoMHE; CompressiveEnergy, the module that learns,
+                            init_projection and update_projection, its functions
 HypersphericalRegularizer   what MHE or CoMHE adds to the loss of a network
 """
 
@@ -29,7 +30,9 @@ from eccentric_torch._hyperspherical import (
     HypersphericalRegularizer,
     compressive_energy,
     hyperspherical_energy,
+    init_projection,
     uniformity,
+    update_projection,
 )
 
 if TYPE_CHECKING:
@@ -44,9 +47,11 @@ __all__ = [
     "compressive_energy",
     "eccentric_loss",
     "hyperspherical_energy",
+    "init_projection",
     "inverse_multiquadric_mmd",
     "pair_sum",
     "uniformity",
+    "update_projection",
 ]
 
 

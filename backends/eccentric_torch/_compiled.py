@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from eccentric_core import PairKernel
     from eccentric_core.pairs import Energy
+    from eccentric_core.projections import LearnedProjection
 
 
 def _riesz(sets: Sequence[Tensor], numbers: list[float], **flags: Any) -> Energy:
@@ -77,21 +78,23 @@ def mmd_sums(scales: Any, prior_variance: float) -> Callable[..., Tensor]:
 
 def hyperspherical(w: Tensor, which: Riesz) -> Tensor:
     """The hyperspherical energy of rows."""
+    return _named_sum(w, None, *_named_riesz(which))
+
+
+def _named_riesz(which: Riesz) -> tuple[str, list[float]]:
+    """The name of an energy and its numbers."""
     name = _riesz_name(which.half_space, which.angular, which.normalization)
     if name not in _SUMS:
         _refuse(which)
-    return _named_sum(w, None, name, [1.0 * which.s, 0.0 if which.eps is None else 1.0 * which.eps])
+    return name, [1.0 * which.s, 0.0 if which.eps is None else 1.0 * which.eps]
 
 
-def next_matrix(matrix: Tensor, w: Tensor, rule: Any, which: Riesz) -> Tensor:
-    """P after the steps of one step of training, in a graph that is being compiled."""
-    w = w.flatten(1) if w.ndim > 2 else w
-    w, p = (a.to(getattr(torch, compute_dtype(w, "w"))) for a in (w, matrix))
-    name = _riesz_name(which.half_space, which.angular, which.normalization)
-    numbers = [1.0 * which.s, 0.0 if which.eps is None else 1.0 * which.eps]
+def next_matrix(projection: LearnedProjection, w: Tensor, which: Riesz) -> Tensor:
+    """P after its gradient steps for one step of training, in a graph that is being compiled."""
+    matrix, rule = projection.matrix.to(w.dtype), projection.rule
     for _ in range(rule.steps):
-        p = rule.step(p, w, _Named(name, numbers), XP)
-    return p.to(matrix.dtype)
+        matrix = rule.step(matrix, w, _Named(*_named_riesz(which)), XP)
+    return matrix.to(projection.matrix.dtype)
 
 
 class _Named:

@@ -11,9 +11,10 @@ from eccentric_core._checks import check_batch, compute_dtype
 from eccentric_core.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
 from eccentric_core.layers import Policy
 from eccentric_core.projections import (
+    AdversarialProjection,
+    AnglePreservingProjection,
     LearnedProjection,
     first_projection,
-    learned_rule,
     next_projection,
     projected,
     projected_energy,
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from eccentric_core.hyperspherical import Normalization
-    from eccentric_core.projections import Learned
 
 
 def hyperspherical_energy(
@@ -102,13 +102,55 @@ def compressive_energy(
     Raises:
         TypeError, ValueError: an argument is not as described, by its static facts alone.
     """
+    return energy_of_projected(w, projection, Riesz(s, half_space, angular, normalization, eps), _normal(w, generator))
+
+
+def energy_of_projected(
+    w: Tensor, projection: Any, which: Riesz, normal: Callable[[tuple[int, ...]], Tensor]
+) -> Tensor:
+    """The energy under projections that are drawn from a source of normal numbers."""
+    with _engine.no_autocast(w):
+        if torch.compiler.is_compiling():
+            return _compiled.hyperspherical(projected(_rows(w), projection, normal, _compiled.XP), which).mean()
+        return projected_energy(w, projection, which, _engine.apply, normal, _engine.DRIVER)
+
+
+def init_projection(
+    w: Tensor, rule: Any = "angle-preserving", *, generator: torch.Generator | None = None
+) -> LearnedProjection:
+    """A projection to learn, for weights like these; `CompressiveEnergy` is the module that keeps one.
+
+    Args:
+        w: one row for each neuron, as in `hyperspherical_energy`.
+        rule: "angle-preserving" or "adversarial", or such a rule.
+        generator: what it is drawn from, on the device of w; None is PyTorch's own.
+    """
+    return first_projection(w, rule, _normal(w, generator), _engine.XP)
+
+
+@torch.no_grad()
+def update_projection(
+    projection: LearnedProjection,
+    w: Tensor,
+    s: float = 2.0,
+    *,
+    half_space: bool = False,
+    angular: bool = False,
+    normalization: Normalization = "paper",
+    eps: float | None = None,
+) -> LearnedProjection:
+    """The projection after its gradient steps for one step of training; no derivatives go through it.
+
+    Args:
+        projection: as it is.
+        w: the weights as they are.
+        s, half_space, angular, normalization, eps: of the energy that an adversarial projection raises.
+    """
     which = Riesz(s, half_space, angular, normalization, eps)
     with _engine.no_autocast(w):
         if torch.compiler.is_compiling():
-            w = _rows(w)
-            y = projected(w, projection, _normal(w, generator), _compiled.XP)
-            return _compiled.hyperspherical(y, which).mean()
-        return projected_energy(w, projection, which, _engine.apply, _normal(w, generator), _engine.DRIVER)
+            return LearnedProjection(_compiled.next_matrix(projection, _rows(w), which), projection.rule)
+        return next_projection(projection, w, which, _engine.DRIVER)
 
 
 class CompressiveEnergy(nn.Module):
@@ -143,34 +185,24 @@ class CompressiveEnergy(nn.Module):
         riesz_energy("float32", self.which, _engine.DRIVER)  # checks it
         self.generator = generator
         self.register_buffer("matrix", None)
-        if _is_learned(self.rule):
+        if isinstance(self.rule, AnglePreservingProjection | AdversarialProjection):
             like = torch.empty((2, in_features), device=device, dtype=dtype)
             self.matrix = first_projection(like, self.rule, _normal(like, generator), _engine.XP).matrix
 
     def forward(self, w: Tensor) -> Tensor:
         """The energy of weights (n, ...)."""
         if self.matrix is None:
-            return compressive_energy(w, self.rule, *self.which[:1], **self._options(), generator=self.generator)
+            return energy_of_projected(w, self.rule, self.which, _normal(w, self.generator))
         if self.training:
-            self.update(w)
+            projection = LearnedProjection(self.matrix, self.rule)
+            self.matrix.copy_(update_projection(projection, w, **self.which._asdict()).matrix)
         # A copy: the next step may come before the way back of this one.
         projection = LearnedProjection(self.matrix.clone(), self.rule)
-        return compressive_energy(w, projection, self.which.s, **self._options())
-
-    @torch.no_grad()
-    def update(self, w: Tensor) -> None:
-        """Take the steps of one step of training on P."""
-        with _engine.no_autocast(w):
-            compiling = torch.compiler.is_compiling()
-            advance = _compiled.next_matrix if compiling else _next_matrix
-            self.matrix.copy_(advance(self.matrix, w, self.rule, self.which))
+        return energy_of_projected(w, projection, self.which, _normal(w, self.generator))
 
     def extra_repr(self) -> str:
         """The arguments."""
         return f"{self.rule}, {', '.join(f'{name}={value}' for name, value in self.which._asdict().items())}"
-
-    def _options(self) -> dict[str, Any]:
-        return {name: value for name, value in self.which._asdict().items() if name != "s"}
 
 
 class HypersphericalRegularizer(nn.Module):
@@ -257,14 +289,6 @@ class HypersphericalRegularizer(nn.Module):
     def forward(self) -> Tensor:
         """The weighted sum over layers."""
         return torch.stack([self.weights[name] * energy for name, energy in self.energies().items()]).sum()
-
-
-def _next_matrix(matrix: Tensor, w: Tensor, rule: Learned, which: Riesz) -> Tensor:
-    return next_projection(LearnedProjection(matrix, rule), w, which, _engine.DRIVER).matrix
-
-
-def _is_learned(rule: Any) -> bool:
-    return rule_of(rule) is learned_rule(rule) if hasattr(rule, "step") else False
 
 
 def _counts(layer: nn.Module) -> bool:
