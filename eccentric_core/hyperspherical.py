@@ -258,9 +258,22 @@ class HypersphericalEnergy:
 
 def riesz_energy(dtype: str, which: Riesz, driver: Driver) -> HypersphericalEnergy:
     """Check the arguments of an energy; return that of rows that are computed in a dtype."""
+    s, half_space, angular, normalization, eps = which
+    _check_number(s, "s", "a number, 0 or more")
+    if not 0 <= s <= 100:
+        raise ValueError(f"s must be from 0 to 100, got {s!r}; 0 is the logarithm, 1 and 2 are those of the papers")
+    for name, flag in (("half_space", half_space), ("angular", angular)):
+        if not isinstance(flag, bool | np.bool_):
+            raise TypeError(f"{name} must be True or False, got {flag!r}")
+    if not isinstance(normalization, str) or normalization not in ("paper", "official"):
+        raise ValueError(f'normalization must be "paper" or "official", got {normalization!r}')
+    if eps is not None:
+        _check_number(eps, "eps", "None or a positive number")
+        if not 1e-30 <= eps <= 1.0:
+            raise ValueError(f"eps must be from 1e-30 to 1, got {eps!r}; None chooses it")
     try:
         return _cached_riesz(dtype, which, driver)
-    except TypeError:  # an argument that cannot be remembered has a complaint of its own
+    except TypeError:  # a namespace that cannot be remembered
         return _cached_riesz.__wrapped__(dtype, which, driver)
 
 
@@ -295,21 +308,9 @@ def as_rows(w: Array, xp: Any) -> Array:
     return w
 
 
-@lru_cache(maxsize=1024, typed=True)
+@lru_cache(maxsize=1024)
 def _cached_riesz(dtype: str, which: Riesz, driver: Driver) -> HypersphericalEnergy:
     s, half_space, angular, normalization, eps = which
-    _check_number(s, "s", "a number, 0 or more")
-    if not 0 <= s <= 100:
-        raise ValueError(f"s must be from 0 to 100, got {s!r}; 0 is the logarithm, 1 and 2 are those of the papers")
-    for name, flag in (("half_space", half_space), ("angular", angular)):
-        if not isinstance(flag, bool | np.bool_):
-            raise TypeError(f"{name} must be True or False, got {flag!r}")
-    if normalization not in ("paper", "official"):
-        raise ValueError(f'normalization must be "paper" or "official", got {normalization!r}')
-    if eps is not None:
-        _check_number(eps, "eps", "None or a positive number")
-        if not 1e-30 <= eps <= 1.0:
-            raise ValueError(f"eps must be from 1e-30 to 1, got {eps!r}; None chooses it")
     official, roundoff = normalization == "official", ROUNDOFF[dtype]
     tangent = typical_eps(s, roundoff) if eps is None or official else eps
     if tangent ** (-0.5 * s - 2.0) > (1e30 if dtype == "float32" else 1e290):

@@ -238,7 +238,7 @@ class AngularKernel:
     def _angle(self, t: Array, xp: Any) -> tuple[Array, Array, Array]:
         """The t of the curve or of the end of its tangent, a, and da/dt."""
         above = at_least(t, self.eps, xp)
-        near, far = xp.sqrt(above), xp.sqrt(at_least(4.0 - t, self.roundoff**2, xp))
+        near, far = xp.sqrt(above), xp.sqrt(at_least(4.0 - above, self.roundoff**2, xp))
         # Exact at both ends, unlike the arc cosine.
         angle = (2.0 * self.factor) * xp.atan2(near, far) + self.shift
         return above, angle, self.factor * xp.reciprocal(near * far)

@@ -60,7 +60,7 @@ class RandomProjection:
 
     def project(self, w: Array, normal: Normal, xp: Any) -> Array:
         """The rows (n, D) in every draw, (draws, n, dim)."""
-        return _products(w, normal((self.draws, self.dim, w.shape[1])), xp)
+        return xp.matmul(w, xp.matrix_transpose(normal((self.draws, self.dim, w.shape[1]))))
 
 
 @dataclass(frozen=True)
@@ -299,11 +299,12 @@ def projected(w: Array, projection: Any, normal: Normal, xp: Any) -> Array:
     if isinstance(projection, LearnedProjection):
         _check_matrix(projection.matrix, w)
         matrix = projection.rule.used(xp.astype(projection.matrix, w.dtype, copy=False), w, xp)
-        return _products(w, matrix[None, ...], xp)
+        return xp.matmul(w, xp.matrix_transpose(matrix))[None, ...]
     if isinstance(projection, AnglePreservingProjection | AdversarialProjection):
         raise TypeError(f"projection {projection} is learned and has a state: make one by init_projection(w, rule)")
     _check_matrix(projection, w)
-    return _products(w, xp.astype(projection if len(projection.shape) == 3 else projection[None, ...], w.dtype), xp)
+    rows = xp.matmul(w, xp.matrix_transpose(xp.astype(projection, w.dtype, copy=False)))
+    return rows if len(rows.shape) == 3 else rows[None, ...]
 
 
 def first_projection(w: Array, rule: Any, normal: Normal, xp: Any) -> LearnedProjection:
@@ -363,13 +364,6 @@ def _entered(w: Array, which: Riesz, driver: Driver) -> tuple[Array, Hyperspheri
     w = as_rows(w, driver.xp)
     dtype = compute_dtype(w, "w")
     return driver.xp.astype(w, getattr(driver.xp, dtype), copy=False), riesz_energy(dtype, which, driver)
-
-
-def _products(w: Array, matrices: Array, xp: Any) -> Array:
-    """(draws, n, k) of rows (n, D) and matrices (draws, k, D), by one product."""
-    draws, k, d = matrices.shape
-    together = xp.matmul(w, xp.matrix_transpose(xp.reshape(matrices, (draws * k, d))))
-    return xp.moveaxis(xp.reshape(together, (-1, draws, k)), 1, 0)
 
 
 def _square(a: Array, xp: Any) -> Array:

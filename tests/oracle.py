@@ -103,3 +103,33 @@ def hard_cases(n=200, d=16, seed=0):
     cases["on the sphere"] = z / np.linalg.norm(z, axis=1, keepdims=True) * np.sqrt(d)
     cases["two rows"] = z[:2]
     return cases
+
+
+def hyperspherical(w, s=2.0, *, half_space=False, angular=False, normalization="paper"):
+    """The hyperspherical energy as it is published, pair by pair, in extended precision.
+
+    Paper: the sum of f_s over i != j by n(n-1), f_s(d) = d^-s or log(1/d), d^2 = 2 - 2 cos, or the angle for d.
+    Official code: rows by sqrt(|w|^2 + 1e-4); the mean over i < j of (2 - 2c)^(-s/2) or -log(2 - 2c); of the angle
+    arccos(c)/pi + 1e-4.
+    """
+    w = np.asarray(w, np.longdouble).reshape(len(w), -1)
+    official, n = normalization == "official", len(w)
+    u = w / np.sqrt(np.sum(w * w, axis=1, keepdims=True) + (np.longdouble("1e-4") if official else 0))
+    u = np.concatenate([u, -u]) if half_space else u
+    i, j = np.triu_indices(len(u), 1)
+    c = np.sum(u[i] * u[j], axis=1)
+    if not official:
+        c = np.where(half_space & (j == i + n), -1, c)  # of a row and its mirror image, where the arc cosine is steep
+    if angular:
+        angle = np.arccos(np.clip(c, -1, 1))
+        angle = angle / np.arccos(np.longdouble(-1)) + np.longdouble("1e-4") if official else angle
+        return np.mean(-np.log(angle) if s == 0 else angle ** -np.longdouble(s))
+    if s == 0:
+        return np.mean(-np.log(2 - 2 * c)) * (1 if official else np.longdouble(0.5))
+    return np.mean((2 - 2 * c) ** (-np.longdouble(s) / 2))
+
+
+def along(f, x, u, step=1e-6):
+    """The derivative of a function of extended precision at x along u."""
+    x, u = np.asarray(x, np.longdouble), np.asarray(u, np.longdouble)
+    return (f(x + step * u) - f(x - step * u)) / (2 * step)

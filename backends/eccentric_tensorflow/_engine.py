@@ -35,6 +35,15 @@ def _matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.matmul(a, b)
 
 
+def _sum(x: tf.Tensor, axis: Any, keepdims: bool = False) -> tf.Tensor:
+    if axis != (-2, -1):
+        return tf.reduce_sum(x, axis, keepdims)
+    # XLA makes one sum of two and adds a million numbers up one by one; of differences from a mean it can't.
+    rows = tf.reduce_sum(x, -1)
+    mean = tf.reduce_mean(rows, -1)
+    return tf.reduce_sum(rows - mean[..., None], -1) + mean * tf.cast(tf.shape(rows)[-1], x.dtype)
+
+
 @cache
 def _has_gpu() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
@@ -57,7 +66,7 @@ NAMESPACE = Namespace(
     ones_like=tf.ones_like,
     reshape=tf.reshape,
     stack=tf.stack,
-    sum=lambda x, axis, keepdims=False: tf.reduce_sum(x, axis, keepdims),
+    sum=_sum,
     take=lambda x, indices, axis: tf.gather(x, indices, axis=axis),
     where=tf.where,
     zero_diagonal=lambda x: tf.linalg.set_diag(x, tf.zeros(tf.shape(x)[:-1], x.dtype)),

@@ -85,7 +85,7 @@ def _named_riesz(which: Riesz) -> tuple[str, list[float]]:
     """The name of an energy and its numbers."""
     name = _riesz_name(which.half_space, which.angular, which.normalization)
     if name not in _SUMS:
-        _refuse(which)
+        _refuse(which.half_space, which.angular, which.normalization)
     return name, [1.0 * which.s, 0.0 if which.eps is None else 1.0 * which.eps]
 
 
@@ -120,8 +120,8 @@ def _named_sum(x: Tensor, y: Tensor | None, name: str, numbers: list[float]) -> 
 
 
 @torch.compiler.assume_constant_result
-def _refuse(which: Riesz) -> None:
-    riesz_energy("float64", which, _engine.DRIVER)
+def _refuse(*flags: Any) -> None:
+    riesz_energy("float64", Riesz(2.0, *flags), _engine.DRIVER)
 
 
 @torch.compiler.assume_constant_result

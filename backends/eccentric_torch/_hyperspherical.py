@@ -313,5 +313,7 @@ def _rows(w: Tensor) -> Tensor:
 def _normal(w: Tensor, generator: torch.Generator | None) -> Callable[[tuple[int, ...]], Tensor]:
     if not isinstance(w, Tensor):
         check_batch(w, "w")
-    dtype = getattr(torch, compute_dtype(w, "w"))
-    return lambda shape: torch.randn(shape, generator=generator, device=w.device, dtype=dtype)
+    options = {"device": w.device, "dtype": getattr(torch, compute_dtype(w, "w"))}
+    if generator is not None:  # which no compiled graph takes
+        options["generator"] = generator
+    return lambda shape: torch.randn(shape, **options)

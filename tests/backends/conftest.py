@@ -128,7 +128,10 @@ class NumPy(Framework):
 
         def g(cotangent, *xs):
             value, *gradients = getattr(eccentric_core, name)(*xs, **f.keywords)
-            return value, *((cotangent[..., None, None] * g).astype(g.dtype) for g in gradients)
+            cotangents = (
+                np.reshape(cotangent, (*cotangent.shape, *[1] * (g.ndim - cotangent.ndim))) for g in gradients
+            )
+            return value, *((c * g).astype(g.dtype) for c, g in zip(cotangents, gradients, strict=True))
 
         return g
 
@@ -137,9 +140,12 @@ class NumPy(Framework):
             return lambda *a: eccentric_core.pair_sum_hvp(
                 a[0], a[len(a) // 2], *(a[1::2] if len(a) > 2 else ()), **f.keywords
             )
+        from eccentric_core.hyperspherical import Riesz, riesz_energy
         from eccentric_core.loss import eccentric_energy
         from eccentric_core.sweep import Driver
 
+        if f.func is eccentric_core.hyperspherical_energy:
+            return lambda w, u: riesz_energy("float64", Riesz(**f.keywords), Driver(np)).hvp((w,), (u,))
         return lambda z, u: eccentric_energy(z, f.keywords["mu"], f.keywords["scale"], Driver(np)).hvp((z,), (u,))
 
 
