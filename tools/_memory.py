@@ -1,9 +1,10 @@
-"""The peak memory of one loss and gradient; as a script, `_memory.py LIBRARY ROWS DIM MU`, as JSON."""
+"""The peak memory of an energy and its gradient; as a script, `_memory.py LIBRARY ROWS DIM ENERGY OPTIONS`, as JSON."""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import json
 import sys
 import time
@@ -15,7 +16,7 @@ import numpy as np
 from _contenders import CONTESTS, jax_compiled, tensorflow_step, torch_step
 from _process import run_alone
 
-from eccentric_core import eccentric_loss_and_grad
+import eccentric_core
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,46 +24,43 @@ if TYPE_CHECKING:
 _WARM_ROWS = 3000  # several tiles
 
 
-def extra_memory(rows: int, dim: int, mu: float, library: str = "numpy") -> dict[str, float]:
-    """Seconds and bytes above the input that loss and gradient of a float32 batch take. Linux only."""
-    measured: dict[str, float] = run_alone("_memory.py", library, rows, dim, mu)
+def extra_memory(
+    rows: int, dim: int, library: str = "numpy", energy: str = "eccentric_loss", **options: float
+) -> dict[str, float]:
+    """Seconds and bytes above the input that an energy and its gradient of a float32 batch take. Linux only."""
+    measured: dict[str, float] = run_alone("_memory.py", library, rows, dim, energy, json.dumps(options))
     return measured
 
 
-def prepare(library: str, z: np.ndarray, mu: float) -> Callable[[], Any]:
-    """Loss and gradient of a batch as a call before which everything is compiled for it."""
+def prepare(library: str, z: np.ndarray, energy: str, options: dict[str, Any]) -> Callable[[], Any]:
+    """An energy and its gradient of a batch as a call before which everything is compiled for it."""
+    if library not in CONTESTS:
+        raise ValueError(f"library must be one of {', '.join(CONTESTS)}, got {library!r}")
+    if library == "numpy":
+        return partial(getattr(eccentric_core, f"{energy}_and_grad"), z, **options)
+    function = partial(getattr(importlib.import_module(f"eccentric_{library}"), energy), **options)
     match library:
         case "torch":
-            from eccentric_torch import eccentric_loss
-
-            return torch_step(partial(eccentric_loss, mu=mu), z)
+            return torch_step(function, z)
         case "jax":
             import jax
 
-            from eccentric_jax import eccentric_loss
-
-            step = jax_compiled(partial(eccentric_loss, mu=mu), *z.shape)
+            step = jax_compiled(function, *z.shape)
             batch = jax.numpy.asarray(z)
             return lambda: jax.block_until_ready(step(batch))
         case "tensorflow":
             import tensorflow as tf
 
-            from eccentric_tensorflow import eccentric_loss
-
-            function = tf.function(tensorflow_step(partial(eccentric_loss, mu=mu)), autograph=False)
+            graph = tf.function(tensorflow_step(function), autograph=False)
             batch = tf.constant(z)
-            step = function.get_concrete_function(tf.TensorSpec(batch.shape, batch.dtype))
+            step = graph.get_concrete_function(tf.TensorSpec(batch.shape, batch.dtype))
             return lambda: [part.numpy() for part in step(batch)]
-        case "numpy":
-            return partial(eccentric_loss_and_grad, z, mu)
-        case _:
-            raise ValueError(f"library must be one of {', '.join(CONTESTS)}, got {library!r}")
 
 
-def measure(library: str, rows: int, dim: int, mu: float) -> dict[str, float]:
+def measure(library: str, rows: int, dim: int, energy: str, options: dict[str, Any]) -> dict[str, float]:
     z = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
-    prepare(library, z[:_WARM_ROWS], mu)()  # what is loaded once does not count
-    run = prepare(library, z, mu)
+    prepare(library, z[:_WARM_ROWS], energy, options)()  # what is loaded once does not count
+    run = prepare(library, z, energy, options)
     _forget_peak()
     before, start = _peak(), time.perf_counter()
     run()
@@ -84,4 +82,5 @@ def _peak() -> int:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4]))))
+    name, rows, dim, energy, options = sys.argv[1:]
+    print(json.dumps(measure(name, int(rows), int(dim), energy, json.loads(options))))

@@ -6,6 +6,7 @@
     torch         the same in PyTorch: eager with autograd, and torch.compile of either side
     jax           the same in JAX: jit, also in a compiled loop of 100 gradient steps (seconds per step); compilation
     tensorflow    the same in TensorFlow: eager, tf.function, and compiled by XLA
+    mhe           the energy of MHE and its gradient against the n x n form, in every framework, eager and compiled
     models        a training step of the MNIST autoencoder in every framework, and what part of it the loss takes
     memory        the peak memory of one large batch in a fresh process, in every library that is installed
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 FRAMEWORKS = ("torch", "jax", "tensorflow")
-SECTIONS = ("radii", "engine", *FRAMEWORKS, "models", "memory")
+SECTIONS = ("radii", "engine", *FRAMEWORKS, "mhe", "models", "memory")
 
 # Steps that are timed in one process, and those of an epoch of MNIST.
 STEPS = 25
@@ -77,6 +78,8 @@ def main(argv: list[str] | None = None) -> int:
                     report[section] = measure_radii(console, options.repeat)
                 case "engine":
                     report[section] = measure_engine(console, options.repeat, options.largest)
+                case "mhe":
+                    report[section] = measure_hyperspherical(console, options.repeat, options.largest)
                 case "models":
                     report[section] = measure_models(console, options.repeat)
                 case "memory":
@@ -220,6 +223,26 @@ def print_times(console: Screen, title: str, library: str, cells: list[dict[str,
     console.print(table)
 
 
+def measure_hyperspherical(console: Screen, repeat: int, largest: int) -> list[dict[str, Any]]:
+    rows, dim = min(4096, largest), 512
+    names = ("naive", "ours", "naive_compiled", "ours_compiled")
+    headings = ("", "half\nspace", *(name.replace("_", "\n") for name in names), "naive /\nours", "compiled", "MB")
+    table = make_table(f"energy of MHE and gradient, n = {rows}, D = {dim}, float32, milliseconds", headings)
+    result = []
+    for library in filter(is_installed, FRAMEWORKS):
+        for half_space in (False, True):
+            seconds = run_alone("_spherical.py", library, repeat, rows, dim, int(half_space))
+            memory = extra_memory(rows, dim, library, "hyperspherical_energy", half_space=half_space)["extra_bytes"]
+            eager, compiled = (seconds[f"naive{kind}"] / seconds[f"ours{kind}"] for kind in ("", "_compiled"))
+            ratios = {"eager_over_ours": eager, "compiled_over_ours_compiled": compiled, "extra_bytes": memory}
+            result.append({"library": library, "half_space": half_space, "n": rows, "d": dim, **seconds, **ratios})
+            times = (f"{1e3 * seconds[name]:.2f}" for name in names)
+            shown = (f"{eager:.2f}", f"{compiled:.2f}", f"{memory / 1e6:.0f}")
+            table.add_row(library, "yes" if half_space else "", *times, *shown)
+    console.print(table)
+    return result
+
+
 def measure_models(console: Screen, repeat: int) -> dict[str, dict[str, float]]:
     frameworks = [name for name in FRAMEWORKS if is_installed(name)]
     seconds: dict[str, dict[str, list[float]]] = {name: {"step": [], "term": []} for name in frameworks}
@@ -250,7 +273,7 @@ def measure_memory(console: Screen) -> list[dict[str, Any]]:
     cases = [("numpy", 1.0), ("numpy", 64.5), *((name, 1.0) for name in FRAMEWORKS if is_installed(name))]
     result = []
     for library, mu in cases:
-        measured = extra_memory(50_000, 64, mu, library)
+        measured = extra_memory(50_000, 64, library, mu=mu)
         result.append({"library": library, "n": 50_000, "d": 64, "mu": mu, **measured})
         console.print(
             f"memory: {library}, n = 50,000, d = 64, float32, mu = {mu:g}: "

@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 
+import _spherical
 import benchmark
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from _models import summary
 from _process import MeasureError
 from _timing import measure_cells
 
-from eccentric_core import eccentric_loss_and_grad, stationary_radius
+from eccentric_core import eccentric_loss_and_grad, hyperspherical_energy_and_grad, stationary_radius
 
 FIELDS = {
     "torch": {"eager", "compile", "ours", "ours_compile", "eager_over_ours", "compile_over_ours"},
@@ -130,9 +131,38 @@ def test_ratios(monkeypatch):
 
 
 def test_memory_of_each_library(installed):
-    measured = extra_memory(6000, 64, 1.0, installed)
+    measured = extra_memory(6000, 64, installed, mu=1.0)
     assert measured["seconds"] > 0
     assert 6000 * 64 * 4 <= measured["extra_bytes"] < 6000**2 * 4  # the gradient, and no matrix of all pairs
+
+
+def test_memory_of_hyperspherical_energies(installed):
+    measured = extra_memory(6000, 64, installed, "hyperspherical_energy", half_space=True)
+    assert 6000 * 64 * 4 <= measured["extra_bytes"] < 6000**2 * 4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("half_space", [False, True])
+def test_contenders_for_mhe_agree(rng, section, half_space):
+    w = rng.standard_normal((70, 8)).astype(np.float32)
+    energy, grad = hyperspherical_energy_and_grad(w.astype(np.float64), half_space=half_space)
+    contenders = _spherical.contenders(section, w, half_space=half_space)
+    assert set(contenders) == {"naive", "ours", "naive_compiled", "ours_compiled"}
+    for contender in contenders.values():
+        for _ in range(2):
+            value, gradient = contender()
+            assert float(value) == pytest.approx(energy, rel=1e-5)
+            assert_close(gradient, grad)
+
+
+def test_mhe_section(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(benchmark, "FRAMEWORKS", ("torch",))
+    rows = measure("mhe", tmp_path)["mhe"]
+    assert [row["half_space"] for row in rows] == [False, True]
+    for row in rows:
+        assert row["eager_over_ours"] == pytest.approx(row["naive"] / row["ours"])
+        assert row["extra_bytes"] > 0
+    assert "half" in capsys.readouterr().out
 
 
 def test_missing_framework(monkeypatch, capsys):
@@ -155,7 +185,7 @@ def test_failed_process(monkeypatch, capsys):
     assert benchmark.main(["jax"]) == 2
     assert capsys.readouterr().err == "error: jax: ended with status -9\n"
     with pytest.raises(MeasureError, match="library must be one of"):
-        extra_memory(100, 8, 1.0, "wheels")
+        extra_memory(100, 8, "wheels")
 
 
 def test_bad_usage(capsys):
