@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eccentric_core.projections import AdversarialProjection, AnglePreservingProjection, rule_of
+from eccentric_core.projections import AdversarialProjection, AnglePreservingProjection, network_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +36,7 @@ class Policy:
     energy: Callable[[Any], Any] | None = None
 
     def __post_init__(self) -> None:
+        network_rule(self.projection)
         for name, value in (("weight", self.weight), ("output_weight", self.output_weight)):
             if value is None and name == "weight":
                 continue
@@ -47,7 +48,7 @@ class Policy:
     @property
     def learns(self) -> bool:
         """Whether the projection is one that is learned."""
-        return isinstance(rule_of(self.projection), AnglePreservingProjection | AdversarialProjection)
+        return isinstance(network_rule(self.projection), AnglePreservingProjection | AdversarialProjection)
 
     def of_layer(self, inputs: int, *, output: bool, channels: int | None = None) -> tuple[float, Riesz, Any]:
         """The weight, the energy and the projection, if any, of a layer.
@@ -59,7 +60,7 @@ class Policy:
         """
         weight = (0.1 if self.which.angular and self.which.s > 0 else 1.0) if self.weight is None else self.weight
         which = self.which._replace(half_space=self.which.half_space and not output)
-        projection = rule_of(self.projection)
+        projection = network_rule(self.projection)
         seen = channels is not None and channels <= _CHANNELS_OF_IMAGES
         if seen or inputs <= getattr(projection, "dim", 0):
             projection = None

@@ -184,6 +184,8 @@ Learned: TypeAlias = AnglePreservingProjection | AdversarialProjection
 DRAWN = {"random": RandomProjection(), "group": GroupProjection()}
 LEARNED = {"angle-preserving": AnglePreservingProjection(), "adversarial": AdversarialProjection()}
 
+_NAMES = ", ".join(f'"{name}"' for name in (*DRAWN, *LEARNED))
+
 
 @dataclass(frozen=True)
 class LearnedProjection:
@@ -297,7 +299,7 @@ def projected(w: Array, projection: Any, normal: Normal, xp: Any) -> Array:
     if isinstance(projection, RandomProjection | GroupProjection):
         return projection.project(w, normal, xp)
     if isinstance(projection, LearnedProjection):
-        _check_matrix(projection.matrix, w)
+        _check_matrix(projection.matrix, w, axes=(2,))
         matrix = projection.rule.used(xp.astype(projection.matrix, w.dtype, copy=False), w, xp)
         return xp.matmul(w, xp.matrix_transpose(matrix))[None, ...]
     if isinstance(projection, AnglePreservingProjection | AdversarialProjection):
@@ -314,23 +316,33 @@ def first_projection(w: Array, rule: Any, normal: Normal, xp: Any) -> LearnedPro
     return LearnedProjection(normal((rule.dim, d)) * d**-0.5, rule)
 
 
-def next_projection(
-    projection: LearnedProjection, w: Array, which: Riesz, driver: Driver, energy: Any = None
-) -> LearnedProjection:
-    """The projection after its steps on the energy, or on one that a framework has in its place."""
+def next_projection(projection: LearnedProjection, w: Array, which: Riesz, driver: Driver) -> LearnedProjection:
+    """The projection after its steps for one step of training."""
     if not isinstance(projection, LearnedProjection):
         raise TypeError(f"projection must be a LearnedProjection, got {projection!r}; init_projection makes one")
-    w, plain = _entered(w, which, driver)
-    _check_matrix(projection.matrix, w)
+    w, energy = _entered(w, which, driver)
+    _check_matrix(projection.matrix, w, axes=(2,))
     xp, dtype = driver.xp, projection.matrix.dtype
     rule: Any = projection.rule
     matrix = xp.astype(projection.matrix, w.dtype, copy=False)
 
     def step(_: Any, matrix: Array) -> Array:
-        return rule.step(matrix, w, energy or plain, xp)
+        return rule.step(matrix, w, energy, xp)
 
     matrix = driver.repeat(rule.steps, step, matrix)
     return replace(projection, matrix=xp.astype(matrix, dtype, copy=False))
+
+
+def network_rule(projection: Any) -> Any:
+    """The rule of a projection, drawn or learned, that serves neurons of any number of inputs; None stays.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    rule = rule_of(projection)
+    if rule is not None and not isinstance(rule, Drawn | Learned):
+        raise ValueError(f"projection must be None, {_NAMES} or such a rule, got {projection!r}")
+    return rule
 
 
 def learned_rule(rule: Any) -> Learned:
@@ -349,9 +361,7 @@ def rule_of(projection: Any) -> Any:
     """
     rules = {**DRAWN, **LEARNED}
     if isinstance(projection, str) and projection not in rules:
-        raise ValueError(
-            f"projection must be one of {', '.join(map(repr, rules))}, a rule or matrices, got {projection!r}"
-        )
+        raise ValueError(f"projection must be {_NAMES}, such a rule or matrices, got {projection!r}")
     return rules[projection] if isinstance(projection, str) else projection
 
 
@@ -384,11 +394,12 @@ def _normal(w: Array, rng: np.random.Generator | None, xp: Any) -> Normal:
     return lambda shape: xp.asarray(generator.standard_normal(shape), dtype=dtype, device=device)
 
 
-def _check_matrix(matrix: Any, w: Array) -> None:
+def _check_matrix(matrix: Any, w: Array, axes: tuple[int, ...] = (2, 3)) -> None:
     shape = tuple(getattr(matrix, "shape", ()))
-    if len(shape) not in (2, 3) or shape[-1] != w.shape[1]:
+    if len(shape) not in axes or shape[-1] != w.shape[1]:
         raise ValueError(
-            f"projection must have shape (k, D) or (draws, k, D) with D = {w.shape[1]}, the inputs of a neuron, "
+            f"projection must have shape (k, D){' or (draws, k, D)' * (3 in axes)} with D = {w.shape[1]}, the inputs "
+            f"of a neuron, "
             f"got {shape if shape else repr(matrix)}"
         )
     compute_dtype(matrix, "projection")

@@ -14,9 +14,9 @@ from eccentric_core.layers import Policy
 from eccentric_core.projections import (
     LearnedProjection,
     first_projection,
+    learned_rule,
     next_projection,
     projected_energy,
-    rule_of,
 )
 from eccentric_jax._engine import DRIVER, value
 
@@ -177,7 +177,7 @@ def hyperspherical_penalty(
             fewer) is not projected, nor a layer whose neurons have no more inputs than the projection has dimensions.
         projections: for CoMHE with what is learned, those of `init_projections`.
         energy: a function of rows (n, D) in the place of the hyperspherical energy, for instance `eccentric_loss`.
-        axis: of the neurons in a leaf: -1 in Flax and Haiku, 0 in Equinox.
+        axis: of the neurons in a leaf: -1 in Flax, 0 in Equinox.
         key: what a projection is drawn from; a new one for every step.
 
     Raises:
@@ -186,7 +186,7 @@ def hyperspherical_penalty(
     which = Riesz(s, half_space, angular, normalization, eps)
     if projections is not None and (projection is not None or energy is not None):
         raise ValueError("projections must not be given together with projection or energy; they are learned ones")
-    policy = Policy(which, weight, output_weight, rule_of(projection), energy)
+    policy = Policy(which, weight, output_weight, projection, energy)
     if policy.learns:
         raise ValueError("projection is learned and has a state: give that of init_projections as projections")
     total = jnp.zeros(())
@@ -215,7 +215,7 @@ def init_projections(
         params, output, axis: as in `hyperspherical_penalty`.
         rule: "angle-preserving" or "adversarial", or such a rule.
     """
-    policy = Policy(Riesz(), projection=rule_of(rule))
+    policy = Policy(Riesz(), projection=learned_rule(rule))
     return {
         path: init_projection(jax.random.fold_in(key, i), rows, policy.projection)
         for i, (path, rows, place) in enumerate(_layers(params, output, axis))

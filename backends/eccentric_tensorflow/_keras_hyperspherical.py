@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import keras
@@ -12,10 +14,12 @@ import keras
 from eccentric_core import projections
 from eccentric_core.hyperspherical import Riesz, riesz_energy
 from eccentric_core.layers import Policy
-from eccentric_core.projections import LearnedProjection, rule_of
+from eccentric_core.projections import LearnedProjection, network_rule
 from eccentric_tensorflow._keras import engine_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from eccentric_core.hyperspherical import Normalization
 
 
@@ -28,7 +32,7 @@ class _Energy:
             raise ValueError(f"axis must be 0, -1 or -2, that of the neurons, got {axis!r}")
         if isinstance(projection, dict):
             projection = getattr(projections, projection["rule"])(**projection["arguments"])
-        self.which, self.projection, self.axis = which, rule_of(projection), axis
+        self.which, self.projection, self.axis = which, network_rule(projection), axis
         self.learns = Policy(which, projection=projection).learns
 
     def _rows(self, kernel: Any) -> Any:
@@ -156,7 +160,10 @@ class CompressiveEnergy(_Energy, keras.layers.Layer):
             if training:
                 projection = _module(engine).update_projection(projection, rows, **self.which._asdict())
                 self.matrix.assign(projection.matrix)
-        return _module(engine).energy_of_projected(rows, projection, self.which, self._normal)
+        # Of half precision the energy is computed in float32.
+        dtype = "float64" if keras.backend.standardize_dtype(rows.dtype) == "float64" else "float32"
+        normal = partial(keras.random.normal, dtype=dtype, seed=self.seeds)
+        return _module(engine).energy_of_projected(rows, projection, self.which, normal)
 
     def compute_output_shape(self, input_shape: Any) -> Any:  # noqa: ARG002
         """That of a scalar."""
@@ -165,9 +172,6 @@ class CompressiveEnergy(_Energy, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
         return {**super().get_config(), **self._config(), "seed": self.seed}
-
-    def _normal(self, shape: tuple[int, ...]) -> Any:
-        return keras.random.normal(shape, dtype=self.compute_dtype, seed=self.seeds)
 
 
 def regularize(
@@ -195,35 +199,50 @@ def regularize(
         half_space: of hidden layers.
         weight: of a hidden layer; None for 1, or 0.1 for angular energies of s > 0, as in the official code.
         output_weight: that of the output layer in units of it.
-        output: the name of the output layer; None for the last of the model's layers.
+        output: the output layer, by name or path like the result; None for the last of the model's layers.
         projection, energy: as in `HypersphericalRegularizer`. A convolution of images (4 channels or fewer) is not
             projected, nor a layer whose neurons have no more inputs than the projection has dimensions.
 
     Returns:
-        What every layer has, by its name.
+        What every layer has, by its name, or by its path where names repeat.
 
     Raises:
         TypeError, ValueError: an argument is not as described, the model is not built, or there is no such layer.
     """
     if not model.built:
         raise ValueError("model must be built before its kernels can be regularised; call it on data or build it")
-    policy = Policy(Riesz(s, half_space, angular, normalization, eps), weight, output_weight, rule_of(projection))
-    layers = {layer.name: layer for layer in model._flatten_layers() if _counts(layer)}
-    output = next(reversed(layers), None) if output is None else output
+    policy = Policy(Riesz(s, half_space, angular, normalization, eps), weight, output_weight, projection)
+    counting = [layer for layer in _walk(model, set()) if _counts(layer)]
+    names = Counter(layer.name for layer in counting)
+    layers = {layer.name if names[layer.name] == 1 else layer.path: layer for layer in counting}
+    if not layers:
+        raise ValueError("model must have a dense layer or a convolution of two neurons or more, got none")
+    output = next(reversed(layers)) if output is None else output
     if output not in layers:
         raise ValueError(f"there is no layer {output!r} with a kernel of two neurons or more; there are {list(layers)}")
     found = {}
     for name, layer in layers.items():
         axis = _axis(layer)
         shape = layer.kernel.shape
-        channels = shape[-3 - axis] if len(shape) > 2 else None
+        channels = shape[-3 - axis] * getattr(layer, "groups", 1) if len(shape) > 2 else None
         inputs = math.prod(shape) // shape[axis]
         of_layer, which, rule = policy.of_layer(inputs, output=name == output, channels=channels)
         found[name] = HypersphericalRegularizer(of_layer, **which._asdict(), projection=rule, energy=energy, axis=axis)
     for name, regularizer in found.items():
         layers[name].kernel_regularizer = regularizer  # for its configuration
         layers[name].kernel.regularizer = regularizer
+    # What was compiled before knows nothing of them.
+    model.train_function = model.test_function = None
     return found
+
+
+def _walk(layer: Any, seen: set[int]) -> Iterator[Any]:
+    """A layer and those within it, in the order in which they were made."""
+    if id(layer) not in seen:
+        seen.add(id(layer))
+        yield layer
+        for inner in layer._layers:
+            yield from _walk(inner, seen)
 
 
 def _counts(layer: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,10 +16,10 @@ from eccentric_core.projections import (
     AnglePreservingProjection,
     LearnedProjection,
     first_projection,
+    network_rule,
     next_projection,
     projected,
     projected_energy,
-    rule_of,
 )
 from eccentric_torch import _compiled, _engine
 
@@ -181,7 +182,9 @@ class CompressiveEnergy(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        self.rule, self.which = rule_of(projection), Riesz(s, half_space, angular, normalization, eps)
+        if projection is None:
+            raise ValueError("projection must be one of those of CoMHE, got None; without one there is MHE")
+        self.rule, self.which = network_rule(projection), Riesz(s, half_space, angular, normalization, eps)
         riesz_energy("float32", self.which, _engine.DRIVER)  # checks it
         self.generator = generator
         self.register_buffer("matrix", None)
@@ -210,8 +213,8 @@ class HypersphericalRegularizer(nn.Module):
 
     `loss = criterion(model(x), y) + regularizer()`
 
-    Every linear layer and every convolution of two neurons or more counts: hidden layers in the half-space, the output
-    layer in the full space and with ten times the weight.
+    Every linear layer and every convolution of two neurons or more counts, but no depthwise one: hidden layers in the
+    half-space, the output layer in the full space and with ten times the weight.
 
     Args:
         model: the network, whose weights are looked up at every call; it is no part of the regularizer's state.
@@ -252,7 +255,7 @@ class HypersphericalRegularizer(nn.Module):
         super().__init__()
         which = Riesz(s, half_space, angular, normalization, eps)
         riesz_energy("float32", which, _engine.DRIVER)  # checks it
-        policy = Policy(which, weight, output_weight, rule_of(projection), energy)
+        policy = Policy(which, weight, output_weight, projection, energy)
         layers = {name: layer for name, layer in model.named_modules() if _counts(layer)}
         for name in (*exclude, *([] if output is None else [output])):
             if name not in layers:
@@ -274,12 +277,12 @@ class HypersphericalRegularizer(nn.Module):
             if policy.energy is not None:
                 self._energies[name] = policy.energy
             elif rule is None:
-                self._energies[name] = lambda w, of_layer=of_layer: hyperspherical_energy(w, **of_layer._asdict())
+                self._energies[name] = partial(hyperspherical_energy, **of_layer._asdict())
             else:
                 module = CompressiveEnergy(
                     rows.shape[1], rule, **of_layer._asdict(), generator=generator, device=rows.device, dtype=rows.dtype
                 )
-                self.compressive[name.replace(".", "/")] = module
+                self.compressive["of_" + name.replace(".", "/")] = module
                 self._energies[name] = module
 
     def energies(self) -> dict[str, Tensor]:
@@ -293,7 +296,8 @@ class HypersphericalRegularizer(nn.Module):
 
 def _counts(layer: nn.Module) -> bool:
     kinds = nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d
-    return isinstance(layer, kinds) and len(_neurons(layer)) > 1
+    depthwise = getattr(layer, "groups", 1) > 1 and layer.groups == layer.in_channels
+    return isinstance(layer, kinds) and not depthwise and len(_neurons(layer)) > 1
 
 
 def _neurons(layer: nn.Module) -> Tensor:
