@@ -25,6 +25,15 @@ VARIANTS = [
     {"half_space": half_space, "angular": angular, "normalization": normalization}
     for half_space, angular, normalization in itertools.product((False, True), (False, True), ("paper", "official"))
 ]
+# Every kind of formula with every s of the official code; the rest is for the core, whose tests have all.
+CASES = [
+    (s, variant)
+    for variant in VARIANTS
+    for s in (0, 1, 2, 3.5)
+    if (s < 3 if variant["normalization"] == "official" else variant["angular"] == (s in (0, 3.5)))
+]
+# Half of them, each option with and without each other one.
+HALF = [VARIANTS[k] for k in (0, 3, 5, 6)]
 
 
 def name_of(variant):
@@ -57,8 +66,7 @@ def agree(results, expected, tolerance, cotangent=1.0):
     assert difference <= tolerance * np.linalg.norm(cotangent * expected[1])
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
-@pytest.mark.parametrize("s", [0, 1, 2, 3.5])
+@pytest.mark.parametrize(("s", "variant"), CASES, ids=lambda value: name_of(value) if isinstance(value, dict) else None)
 def test_official_and_paper_formulas(framework, s, variant, rng, tolerance):
     """To 1e-12 in float64; the gradient is that of the core, which has met central differences, and meets them here."""
     w, u = neurons(rng, 40, 6), rng.standard_normal((40, 6))
@@ -67,11 +75,12 @@ def test_official_and_paper_formulas(framework, s, variant, rng, tolerance):
     agree((value, grad), (expected, hyperspherical_energy_and_grad(w, s, **variant)[1]), tolerance["float64"], -2.5)
     slope = oracle.along(lambda w: oracle.hyperspherical(w, s, **variant), w, u)
     assert abs(np.sum(grad * u) + 2.5 * slope) <= 1e-8 * np.linalg.norm(grad)
-    alone = framework.value(energy(framework, s, **variant), w)
-    assert abs(alone - expected) <= tolerance["float64"] * abs(expected)
+    if s == 0:
+        alone = framework.value(energy(framework, s, **variant), w)
+        assert abs(alone - expected) <= tolerance["float64"] * abs(expected)
 
 
-@pytest.mark.parametrize("variant", [VARIANTS[0], VARIANTS[5], VARIANTS[6]], ids=name_of)
+@pytest.mark.parametrize("variant", [VARIANTS[5], VARIANTS[6]], ids=name_of)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_several_tiles(framework, dtype, variant, rng, tolerance):
     w = neurons(rng, 1300, 9).astype(dtype)
@@ -80,11 +89,10 @@ def test_several_tiles(framework, dtype, variant, rng, tolerance):
     agree(results, hyperspherical_energy_and_grad(w.astype(np.float64), 1, **variant), tolerance[dtype])
 
 
-@pytest.mark.parametrize("shape", [(70, 4, 3, 2), (70, 24)])
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
-def test_kernels_of_convolutions_in_every_dtype(framework, dtype, shape, rng):
-    if framework.name == "tensorflow-unknown" and len(shape) > 2:
-        pytest.skip("the inputs of a neuron must be known")
+def test_kernels_of_convolutions_in_every_dtype(framework, dtype, rng):
+    # The inputs of a neuron must be known.
+    shape = (70, 24) if framework.name == "tensorflow-unknown" else (70, 4, 3, 2)
     w = rng.standard_normal(shape)
     value, grad = framework.value_and_grad(energy(framework, 2), w, dtype=dtype, cotangent=1.0)
     rows = framework.numpy(framework.array(w, dtype)).astype(np.float64)
@@ -94,7 +102,7 @@ def test_kernels_of_convolutions_in_every_dtype(framework, dtype, shape, rng):
     assert np.linalg.norm(grad.astype(np.float64) - true_grad) <= 1e-2 * np.linalg.norm(true_grad)
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
+@pytest.mark.parametrize("variant", HALF, ids=name_of)
 def test_second_derivatives(twice, variant, rng):
     w, u = neurons(rng, 70, 6), rng.standard_normal((70, 6))
     (product,) = twice.hvp(energy(twice, 1.5, **variant), (w,), (u,))
@@ -102,7 +110,7 @@ def test_second_derivatives(twice, variant, rng):
     np.testing.assert_allclose(product, (after - before) / 2e-6, rtol=0, atol=1e-6 * np.abs(product).max())
 
 
-@pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
+@pytest.mark.parametrize("variant", HALF, ids=name_of)
 def test_coincident_and_opposite_rows_are_finite(framework, variant, rng):
     w = neurons(rng, 70, 7).astype(np.float32)
     w[1], w[2] = w[0], -w[0]
