@@ -11,12 +11,13 @@
     table1             eccentricity, angles between runs, Frechet score; with Figure 10
     table2             nearest neighbours with few labels
     table3, table4     binary attributes: classifiers, single components
-    all                everything, on one page
+    all                all of the above, on one page
+    mhe                of other papers and not part of all: hyperspherical energies in a small classifier (PyTorch)
 
 Pictures and a page of Markdown go to --out, tables and what became of the paper's trends to the screen. A training run
 is kept under --runs by its configuration: what needs it next does not train it again, and what was interrupted goes on.
-Presets: smoke (embedded digits, minutes), cpu (MNIST and Olivetti faces, about two hours on 2 cores), paper (the
-epochs, seeds and data of the paper; needs CelebA and a GPU).
+Presets: smoke (embedded digits, minutes), cpu (MNIST and Olivetti faces, about two hours on 2 cores; for mhe
+Fashion-MNIST, half an hour), paper (the epochs, seeds and data of the paper; needs CelebA and a GPU).
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from _command import Parser, Screen, UsageError, run
-from reproduction import figures, tables
+from reproduction import diversity, figures, tables
 from reproduction.drawing import png
 from reproduction.lab import Lab
-from reproduction.page import page
+from reproduction.page import ECCENTRIC, ENERGIES, Source, page
 from reproduction.presets import PRESETS, Preset
 
 from eccentric_models.data import DataError
@@ -49,10 +50,11 @@ if TYPE_CHECKING:
 
 
 class Experiment(NamedTuple):
-    """One command: the runs that it needs, and what it makes of them."""
+    """One command: the autoencoders that it needs, what it makes of them, and whose experiment it is."""
 
     needs: Callable[[Preset], Iterable[Settings]]
     make: Callable[[Lab], Section]
+    source: Source = ECCENTRIC
 
 
 def _all_of(groups: Callable[[Preset], dict[object, Sequence[Settings]]]) -> Callable[[Preset], Iterable[Settings]]:
@@ -73,7 +75,12 @@ EXPERIMENTS = {
     "table2": Experiment(_all_of(Preset.by_dim), tables.table2),
     "table3": Experiment(_all_of(Preset.by_extreme_mu), tables.table3),
     "table4": Experiment(lambda preset: [preset.with_attributes()], tables.table4),
+    "mhe": Experiment(lambda _: (), diversity.energies, ENERGIES),
 }
+ALL = [name for name, experiment in EXPERIMENTS.items() if experiment.source is ECCENTRIC]
+
+# With folders of their own.
+DATA = ("mnist", "fashion-mnist", "olivetti", "celeba")
 
 _EXPECTED = (UsageError, RunError, CheckpointError, DataError, FrameworkError, OSError, ValueError)
 
@@ -81,10 +88,12 @@ _EXPECTED = (UsageError, RunError, CheckpointError, DataError, FrameworkError, O
 def main(argv: list[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(argv)
-    names = list(EXPERIMENTS) if "all" in options.command else list(dict.fromkeys(options.command))
-    folders = {name: getattr(options, name) for name in ("mnist", "olivetti", "celeba")}
+    names = list(dict.fromkeys(chain.from_iterable(ALL if name == "all" else [name] for name in options.command)))
+    folders = {name: getattr(options, name.replace("-", "_")) for name in DATA}
     screen = Screen(least=140)  # for Table 1
     try:
+        if "mhe" in names and options.framework != "torch":
+            raise UsageError(f"mhe trains in PyTorch, got --framework {options.framework}; leave it out")
         preset = PRESETS[options.preset].everywhere(folders, framework=options.framework, device=options.device)
         out = options.out or Path("reports") / preset.name
         out.mkdir(parents=True, exist_ok=True)
@@ -95,7 +104,8 @@ def main(argv: list[str] | None = None) -> int:
         with backend(options.backend, options.jobs, options.address):
             lab.runs.complete(needed)
             sections = [make(screen, lab, name, out) for name in names]
-        text = page(lab, options.command, sections, needed)
+        sources = list(dict.fromkeys(EXPERIMENTS[name].source for name in names))
+        text = page(lab, options.command, sources, sections, needed)
         with replacing(out / ("report.md" if "all" in options.command else f"{'-'.join(names)}.md")) as file:
             file.write(text.encode())
     except _EXPECTED as error:
@@ -122,6 +132,7 @@ def make_parser() -> Parser:
     parser.add_argument("--framework", choices=PACKAGES, default="torch", help="what trains (default torch)")
     parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where (default auto)")
     parser.add_argument("--mnist", type=Path, metavar="DIR", help="the folder of the four files (default: download)")
+    parser.add_argument("--fashion-mnist", type=Path, metavar="DIR", help="the same of Fashion-MNIST, for mhe")
     parser.add_argument("--olivetti", type=Path, metavar="DIR", help="that of olivetti_64.npz (default: download)")
     parser.add_argument("--celeba", type=Path, metavar="DIR", help="the official folder, for --preset paper")
     parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="where runs are kept")

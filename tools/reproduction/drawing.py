@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _DOTS = 1500
 _LARGE = 190_000  # bytes
 _COLORS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+_DASHES = ("-", (0, (6, 2)), (2, (6, 6)), (4, (2, 6)))
 _MARKS = {"EAE": "o", "VAE": "s", "WAE": "^", "AE": "*"}
 
 
@@ -125,6 +126,20 @@ def scores(points: Mapping[str, Sequence[tuple[float, float]]], name: str) -> Fi
     axes.set_ylabel(f"{name} (less is better)")
     axes.grid(visible=True, alpha=0.3)
     axes.legend()
+    return figure
+
+
+def courses(values: Mapping[str, Sequence[float]], label: str) -> Figure:
+    """One curve for each name: a value before training and after every epoch."""
+    figure = Figure(figsize=(7.2, 4.2), layout="constrained")
+    axes = figure.add_subplot()
+    for i, (name, course) in enumerate(values.items()):  # some may lie on each other
+        axes.plot(course, linewidth=1.4, linestyle=_DASHES[i % len(_DASHES)], label=name)
+    axes.set_xlabel("epochs")
+    axes.set_ylabel(label)
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.grid(visible=True, alpha=0.3)
+    figure.legend(loc="outside right center", fontsize="small", handlelength=3)
     return figure
 
 

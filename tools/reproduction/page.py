@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import platform
 import re
-from collections import Counter
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from joblib import cpu_count
 
@@ -21,17 +20,41 @@ if TYPE_CHECKING:
     from reproduction.sections import Section
 
 
-def page(lab: Lab, command: Sequence[str], sections: Sequence[Section], needed: Iterable[Settings]) -> str:
+class Source(NamedTuple):
+    """Whose experiments a page has: the heading and what it says below."""
+
+    heading: str
+    about: str
+
+
+ECCENTRIC = Source(
+    "The paper's experiments, remade",
+    "Figures and tables of Li and Blair, *Eccentric Regularization* (IJCNN 2022), from training runs of this project. "
+    "Columns headed *paper* are the paper's numbers; all others were measured.",
+)
+ENERGIES = Source(
+    "Hyperspherical energies in a classifier",
+    "An experiment after Liu et al., *Learning towards Minimum Hyperspherical Energy* (MHE, NeurIPS 2018), and Lin et "
+    "al., *Regularizing Neural Networks via Minimizing Hyperspherical Energy* (CoMHE, CVPR 2020), with a smaller "
+    "network and fewer images than theirs. All numbers were measured.",
+)
+
+
+def page(
+    lab: Lab,
+    command: Sequence[str],
+    sources: Sequence[Source],
+    sections: Sequence[Section],
+    needed: Iterable[Settings],
+) -> str:
     """The page, beside its pictures."""
-    name = lab.preset.name
+    name, about = lab.preset.name, " ".join(source.about for source in sources)
     trends = list(chain.from_iterable(section.trends for section in sections))
     came_out = sum(trend.holds for trend in trends)
     parts = [
-        f"# The paper's experiments, remade: preset `{name}`",
-        "Figures and tables of Li and Blair, *Eccentric Regularization* (IJCNN 2022), from training runs of this "
-        "project. Columns headed *paper* are the paper's numbers; all others were measured. Made by "
-        f"`tools/reproduce.py {' '.join(command)} --preset {name}`.",
-        f"{_trained(lab, needed)} Evaluated on {machine()}.",
+        f"# {'; '.join(source.heading for source in sources)}: preset `{name}`",
+        f"{about} Made by `tools/reproduce.py {' '.join(command)} --preset {name}`.",
+        f"{_trained(lab, sections, needed)} Evaluated on {machine()}.",
     ]
     if trends:
         parts += [
@@ -52,13 +75,12 @@ def machine() -> str:
     return f"{model}, {cpu_count()} core{'s' if cpu_count() > 1 else ''}, {platform.system()}"
 
 
-def _trained(lab: Lab, needed: Iterable[Settings]) -> str:
+def _trained(lab: Lab, sections: Iterable[Section], needed: Iterable[Settings]) -> str:
     """How many runs there are, and with which versions they were made."""
     runs = {lab.runs.folder(settings): settings for settings in needed}
-    if not runs:
+    of_sections = chain.from_iterable(section.versions for section in sections)
+    versions = [*(lab.open(settings).versions for settings in runs.values()), *of_sections]
+    if not versions:
         return "No training runs."
-    versions = Counter(
-        ", ".join(f"{name} {version}" for name, version in lab.open(settings).versions.items())
-        for settings in runs.values()
-    )
-    return f"{len(runs)} training runs, by {'; '.join(versions)}."
+    texts = dict.fromkeys(", ".join(f"{name} {version}" for name, version in of.items()) for of in versions)
+    return f"{len(versions)} training runs, by {'; '.join(texts)}."

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from eccentric_models.settings import Settings
 from reproduction.paper import TABLE1
+from reproduction.trainings import ARMS, Training
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -24,8 +25,9 @@ class Preset:
         planar: those of Figure 3, with two latent dimensions.
         faces: those of Figures 7, 8 and 9, two for every lambda.
         spread: those of Table 1, Figures 5 and 10, Tables 3 and 4: objectives, lambda, mu and seeds vary.
+        classifier: those of the experiment on hyperspherical energies: arms and seeds vary.
         dims: of Table 2.
-        digit_seeds, seeds: of Table 2; of all that `spread` trains.
+        digit_seeds, seeds, classifier_seeds: of Table 2; of all that `spread` and that `classifier` train.
         labels: how many training items have labels in Table 2, of those that there are.
         subsets: random subsets of them.
         mus: of Figure 5; the first and the last are those of Table 3.
@@ -39,9 +41,11 @@ class Preset:
     planar: Settings
     faces: Settings
     spread: Settings
+    classifier: Training
     dims: tuple[int, ...] = (2, 4, 6, 8)
     digit_seeds: tuple[int, ...] = (0, 1, 2)
     seeds: tuple[int, ...] = (0, 1, 2, 3)
+    classifier_seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
     labels: tuple[int, ...] = (10, 100, 1000, 10_000, 60_000)
     subsets: int = 20
     mus: tuple[float, ...] = (1.0, 1.5, 4.5, 16.5, 64.5)
@@ -50,11 +54,15 @@ class Preset:
     remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def everywhere(self, folders: Mapping[str, Path | None], **changes: Any) -> Preset:
-        """The preset with the folders of the data, and with other settings for all runs."""
+        """The preset with the folders of the data, and with other settings for all runs that have them."""
         bases = {
-            name: dataclasses.replace(base, folder=folders.get(base.data), **changes)
+            name: dataclasses.replace(
+                base,
+                folder=folders.get(base.data),
+                **{setting: value for setting, value in changes.items() if hasattr(base, setting)},
+            )
             for name, base in vars(self).items()
-            if isinstance(base, Settings)
+            if isinstance(base, Settings | Training)
         }
         return dataclasses.replace(self, **bases)
 
@@ -102,6 +110,13 @@ class Preset:
         """Table 4: one of the runs of Table 3."""
         return self.by_mu()[1e-4, self.mus[0]][0]
 
+    def by_arm(self) -> dict[str, list[Training]]:
+        """Hyperspherical energies: the seeds of every arm."""
+        return {
+            name: [dataclasses.replace(self.classifier, arm=arm, seed=seed) for seed in self.classifier_seeds]
+            for name, arm in ARMS.items()
+        }
+
     def _seeds(self, **changes: Any) -> list[Settings]:
         return [dataclasses.replace(self.spread, seed=seed, **changes) for seed in self.seeds]
 
@@ -141,6 +156,8 @@ PRESETS = {
             planar=_SMALL_DIGITS,
             faces=_SMALL_DIGITS,
             spread=_SMALL_DIGITS,
+            classifier=Training("digits", images=300, epochs=2),
+            classifier_seeds=(0, 1),
             digit_seeds=(0, 1),
             seeds=(0, 1),
             labels=(10, 100, 1000),
@@ -155,10 +172,18 @@ PRESETS = {
             planar=_HALF_MNIST,
             faces=Settings(data="olivetti", dim=16, width=0.125, learning_rate=1e-3, epochs=100),
             spread=_HALF_MNIST,
+            classifier=Training("fashion-mnist", images=3000, epochs=20),
             mus=(1.0, 2.5, 8.5),
             remarks=_CPU_REMARKS,
         ),
-        Preset("paper", digits=_PAPER_MNIST, planar=_PAPER_MNIST, faces=_PAPER_FACES, spread=_PAPER_FACES),
+        Preset(
+            "paper",
+            digits=_PAPER_MNIST,
+            planar=_PAPER_MNIST,
+            faces=_PAPER_FACES,
+            spread=_PAPER_FACES,
+            classifier=Training("fashion-mnist", images=60_000, epochs=100),
+        ),
     )
 }
 

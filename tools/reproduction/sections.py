@@ -40,6 +40,7 @@ class Section:
         tables: after the text.
         pictures: by the name of the file without suffix: the figure and its caption.
         trends: what the paper says, whether it came out, and the numbers.
+        versions: of what made each of the training runs that are this section's alone.
     """
 
     title: str
@@ -47,6 +48,7 @@ class Section:
     tables: list[Table] = field(default_factory=list)
     pictures: dict[str, tuple[Figure, str]] = field(default_factory=dict)
     trends: list[Claim] = field(default_factory=list)
+    versions: list[dict[str, str]] = field(default_factory=list)
 
     def show(self, screen: Screen) -> None:
         """Print everything but the pictures."""
