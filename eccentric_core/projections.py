@@ -160,7 +160,7 @@ class AdversarialProjection:
     """
 
     dim: int = 30
-    rate: float = 0.01
+    rate: float = 1e-3
     steps: int = 10
     decay: float = 1e-3
 

@@ -238,9 +238,9 @@ def _energy_and_slopes(
     left: Array, right: Array, kernel: PairKernel, xp: Any, *, shift: Array, diagonal: bool, offsets: bool
 ) -> tuple[Array, Array]:
     """The sum of phi, and w - c in the dtype of c."""
-    t = _distances(left, right, xp, diagonal=diagonal)
     # A finite slope of a row with itself cancels in the gradient of the row, but not in that of its offset.
     masked = diagonal and (offsets or not _vanishes(kernel))
+    t = _distances(left, right, xp, diagonal=diagonal and not masked)
     if hasattr(kernel, "value_and_slope"):
         value, slope = kernel.value_and_slope(t, xp)
     else:

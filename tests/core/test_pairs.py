@@ -288,4 +288,4 @@ def test_tiles_are_smaller_for_wider_numbers():
 @pytest.mark.parametrize("mu", [1.0, 64.5])
 def test_memory_is_linear_in_the_batch(mu):
     """12,000 rows: an n x n matrix in float32 alone would take 576 MB. tools/benchmark.py measures 50,000."""
-    assert extra_memory(12_000, 64, mu)["extra_bytes"] < 60e6
+    assert extra_memory(12_000, 64, mu=mu)["extra_bytes"] < 60e6

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from eccentric_core.projections import rule_of
 from eccentric_models.checkpoint import versions
 from eccentric_models.data import DataError
 from eccentric_models.files import replacing
@@ -187,4 +188,6 @@ def _finish(training: Training, data: str, path: Path) -> str | None:
 
 def _identity(training: Training, data: str) -> dict[str, Any]:
     values = {name: value for name, value in dataclasses.asdict(training).items() if name not in _PLACES}
+    # The constants that a name stands for may be others one day.
+    values["arm"]["projection"] = repr(rule_of(training.arm.projection))
     return {"format": _FORMAT, "fingerprint": data} | values
