@@ -17,6 +17,7 @@ projection, IJCNN 2022.
 from importlib.metadata import version
 
 from eccentric_core.certificate import enclose_critical_mu, enclose_radius, theorem1_integral
+from eccentric_core.compressive import compressive_energy, init_projection, update_projection
 from eccentric_core.discrepancy import inverse_multiquadric_mmd
 from eccentric_core.floor import loss_floor, sphere_loss
 from eccentric_core.hyperspherical import hyperspherical_energy, hyperspherical_energy_and_grad, uniformity
@@ -39,9 +40,6 @@ from eccentric_core.projections import (
     GroupProjection,
     LearnedProjection,
     RandomProjection,
-    compressive_energy,
-    init_projection,
-    update_projection,
 )
 from eccentric_core.radius import stationary_radius
 from eccentric_core.scale import kernel_scale

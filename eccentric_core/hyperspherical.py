@@ -293,6 +293,13 @@ def unit_rows(w: Array, constant: float, xp: Any) -> tuple[Array, Array]:
     return w * scale, scale
 
 
+def namespace_of(w: Array, xp: Any) -> Any:
+    """The namespace that was given, or that of the weights, which must be an array."""
+    if not hasattr(w, "dtype") or not hasattr(w, "shape"):
+        check_batch(w, "w")
+    return array_api_compat.array_namespace(w) if xp is None else xp
+
+
 def as_rows(w: Array, xp: Any) -> Array:
     """Rows (n, D) of weights (n, ...), which must be more than one and of known size.
 
@@ -347,7 +354,5 @@ def _check_number(value: object, name: str, expected: str) -> None:
 
 def _energy(w: Array, which: Riesz, xp: Any) -> HypersphericalEnergy:
     """The energy of weights like these, in Python's own loop."""
-    if not hasattr(w, "dtype") or not hasattr(w, "shape"):
-        check_batch(w, "w")
-    xp = array_api_compat.array_namespace(w) if xp is None else xp
+    xp = namespace_of(w, xp)
     return riesz_energy(compute_dtype(w, "w"), which, Driver(xp))

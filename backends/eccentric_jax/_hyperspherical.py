@@ -9,15 +9,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from eccentric_core._checks import check_batch, compute_dtype
+from eccentric_core.compressive import first_projection, next_projection, projected_energy
 from eccentric_core.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
 from eccentric_core.layers import Policy
-from eccentric_core.projections import (
-    LearnedProjection,
-    first_projection,
-    learned_rule,
-    next_projection,
-    projected_energy,
-)
+from eccentric_core.projections import LearnedProjection, learned_rule
 from eccentric_jax._engine import DRIVER, value
 
 if TYPE_CHECKING:

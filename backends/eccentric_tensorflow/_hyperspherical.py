@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import tensorflow as tf
 
 from eccentric_core._checks import check_batch, compute_dtype
+from eccentric_core.compressive import first_projection, next_projection, projected_energy
 from eccentric_core.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
-from eccentric_core.projections import LearnedProjection, first_projection, next_projection, projected_energy
+from eccentric_core.projections import LearnedProjection
 from eccentric_tensorflow._engine import DRIVER, NAMESPACE, apply
 
 if TYPE_CHECKING:

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 def _riesz(sets: Sequence[Tensor], numbers: list[float], **flags: Any) -> Energy:
     check_batch(sets[0], "w")
     s, eps = numbers
-    return riesz_energy(compute_dtype(sets[0], "w"), Riesz(s, eps=eps or None, **flags), _engine.DRIVER)
+    return riesz_energy(
+        compute_dtype(sets[0], "w"), Riesz(s, eps=None if math.isnan(eps) else eps, **flags), _engine.DRIVER
+    )
 
 
 def _riesz_name(half_space: bool, angular: bool, normalization: str) -> str:
@@ -86,7 +88,7 @@ def _named_riesz(which: Riesz) -> tuple[str, list[float]]:
     name = _riesz_name(which.half_space, which.angular, which.normalization)
     if name not in _SUMS:
         _refuse(which.half_space, which.angular, which.normalization)
-    return name, [1.0 * which.s, 0.0 if which.eps is None else 1.0 * which.eps]
+    return name, [1.0 * which.s, math.nan if which.eps is None else 1.0 * which.eps]
 
 
 def next_matrix(projection: LearnedProjection, w: Tensor, which: Riesz) -> Tensor:

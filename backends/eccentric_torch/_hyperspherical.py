@@ -9,18 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from eccentric_core._checks import check_batch, compute_dtype
+from eccentric_core.compressive import first_projection, next_projection, projected, projected_energy
 from eccentric_core.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
 from eccentric_core.layers import Policy
-from eccentric_core.projections import (
-    AdversarialProjection,
-    AnglePreservingProjection,
-    LearnedProjection,
-    first_projection,
-    network_rule,
-    next_projection,
-    projected,
-    projected_energy,
-)
+from eccentric_core.projections import AdversarialProjection, AnglePreservingProjection, LearnedProjection, network_rule
 from eccentric_torch import _compiled, _engine
 
 if TYPE_CHECKING:
