@@ -382,7 +382,7 @@ def test_a_module_moves_to_another_dtype_and_shows_its_arguments(tolerance):
         assert value.dtype == dtype
         assert close(value, known, tolerance[str(dtype).removeprefix("torch.")])
     assert repr(module) == (
-        "CompressiveEnergy(AdversarialProjection(dim=30, rate=0.01, steps=10, decay=0.001), "
+        "CompressiveEnergy(AdversarialProjection(dim=30, rate=0.001, steps=10, decay=0.001), "
         "s=2.0, half_space=True, angular=False, normalization=paper, eps=None)"
     )
 

@@ -98,8 +98,8 @@ def regularizer(model: nn.Module, arm: Arm, seed: int) -> HypersphericalRegulari
 
 @torch.no_grad()
 def hidden_energies(model: nn.Module) -> list[float]:
-    """The half-space energies, s = 2, of hidden layers: one measure for all arms."""
-    return [float(hyperspherical_energy(layer.weight, half_space=True)) for layer in _layers(model)[:-1]]
+    """The half-space energies, s = 2, of hidden layers, in float64: one measure for all arms."""
+    return [float(hyperspherical_energy(layer.weight.double(), half_space=True)) for layer in _layers(model)[:-1]]
 
 
 @torch.no_grad()
