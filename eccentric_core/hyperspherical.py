@@ -287,9 +287,9 @@ def gaussian_energy(z: Array, t: float, driver: Driver) -> HypersphericalEnergy:
     return HypersphericalEnergy(PairSum(GaussianKernel(1.0 / float(t)), driver, offsets=True))
 
 
-def unit_rows(w: Array, constant: float, xp: Any) -> tuple[Array, Array]:
-    """Rows divided by sqrt(|w|^2 + constant), and what they were multiplied by; rows of zeros stay."""
-    _, scale = _inverse_norms(w, constant, xp)
+def unit_rows(w: Array, xp: Any) -> tuple[Array, Array]:
+    """Rows of length 1, and what they were multiplied by; rows of zeros stay."""
+    _, scale = _inverse_norms(w, 0.0, xp)
     return w * scale, scale
 
 

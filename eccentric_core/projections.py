@@ -12,11 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from eccentric_core._checks import dtype_name
-from eccentric_core.hyperspherical import (
-    ROUNDOFF,
-    HypersphericalEnergy,
-    unit_rows,
-)
+from eccentric_core.hyperspherical import ROUNDOFF, HypersphericalEnergy, unit_rows
 from eccentric_core.kernels import at_least
 
 if TYPE_CHECKING:
@@ -129,8 +125,8 @@ class AnglePreservingProjection:
         L = |C' - C|_F / n, C the cosines of the rows x of unit length, C' those of y = P x. These n x n matrices are
         never made: |C' - C|^2 = |Y'Y|^2 + |X'X|^2 - 2 |X'Y|^2.
         """
-        x, _ = unit_rows(w, 0.0, xp)
-        y, scale = unit_rows(xp.matmul(x, xp.matrix_transpose(matrix)), 0.0, xp)
+        x, _ = unit_rows(w, xp)
+        y, scale = unit_rows(xp.matmul(x, xp.matrix_transpose(matrix)), xp)
         of_y, across = xp.matmul(xp.matrix_transpose(y), y), xp.matmul(xp.matrix_transpose(x), y)
         smaller = x if x.shape[0] is not None and x.shape[0] < x.shape[1] else xp.matrix_transpose(x)
         of_x = xp.matmul(smaller, xp.matrix_transpose(smaller))
@@ -169,7 +165,7 @@ class AdversarialProjection:
 
     def step(self, matrix: Array, w: Array, energy: HypersphericalEnergy, xp: Any) -> Array:
         """P after one step."""
-        x, _ = unit_rows(w, 0.0, xp)
+        x, _ = unit_rows(w, xp)
         slope = energy.value_and_gradients(xp.matmul(x, xp.matrix_transpose(matrix)))[1]
         return matrix * (1.0 - self.rate * self.decay) + self.rate * xp.matmul(xp.matrix_transpose(slope), x)
 
