@@ -16,12 +16,18 @@ projection, IJCNN 2022.
 
 from importlib.metadata import version
 
-from eccentric_core.certificate import enclose_critical_mu, enclose_radius, theorem1_integral
-from eccentric_core.compressive import compressive_energy, init_projection, update_projection
-from eccentric_core.discrepancy import inverse_multiquadric_mmd
-from eccentric_core.floor import loss_floor, sphere_loss
-from eccentric_core.hyperspherical import hyperspherical_energy, hyperspherical_energy_and_grad, uniformity
-from eccentric_core.kernels import (
+from eccentric_core.energies.compressive import compressive_energy, init_projection, update_projection
+from eccentric_core.energies.discrepancy import inverse_multiquadric_mmd
+from eccentric_core.energies.eccentric import eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
+from eccentric_core.energies.hyperspherical import hyperspherical_energy, hyperspherical_energy_and_grad, uniformity
+from eccentric_core.energies.projections import (
+    AdversarialProjection,
+    AnglePreservingProjection,
+    GroupProjection,
+    LearnedProjection,
+    RandomProjection,
+)
+from eccentric_core.engine.kernels import (
     AngularKernel,
     AntipodalKernel,
     GaussianKernel,
@@ -31,19 +37,13 @@ from eccentric_core.kernels import (
     PairKernel,
     RieszKernel,
 )
-from eccentric_core.loss import eccentric_loss, eccentric_loss_and_grad, pair_kernel, repulsive_force
-from eccentric_core.minimizer import critical_mu, sphere_is_minimizer
-from eccentric_core.pairs import pair_sum, pair_sum_and_grad, pair_sum_hvp
-from eccentric_core.projections import (
-    AdversarialProjection,
-    AnglePreservingProjection,
-    GroupProjection,
-    LearnedProjection,
-    RandomProjection,
-)
-from eccentric_core.radius import stationary_radius
-from eccentric_core.scale import kernel_scale
+from eccentric_core.engine.pairs import pair_sum, pair_sum_and_grad, pair_sum_hvp
 from eccentric_core.spectrum import Alignment, LatentSpectrum, align, mean_angle, spectrum
+from eccentric_core.theory.certificate import enclose_critical_mu, enclose_radius, theorem1_integral
+from eccentric_core.theory.floor import loss_floor, sphere_loss
+from eccentric_core.theory.minimizer import critical_mu, sphere_is_minimizer
+from eccentric_core.theory.radius import stationary_radius
+from eccentric_core.theory.scale import kernel_scale
 
 __version__ = version("eccentric")
 

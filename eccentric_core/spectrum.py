@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from eccentric_core._checks import check_batch, compute_dtype
-from eccentric_core.pairs import flowing
+from eccentric_core.checks import check_batch, compute_dtype
+from eccentric_core.engine.pairs import flowing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from eccentric_core._checks import Array, Floats
+    from eccentric_core.checks import Array, Floats
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any
 import jax
 from jax import lax
 
-from eccentric_core._checks import compute_dtype
-from eccentric_core.discrepancy import SCALES, discrepancy, mixture
-from eccentric_core.loss import eccentric_energy
-from eccentric_core.pairs import PairSum, check_sets
+from eccentric_core.checks import compute_dtype
+from eccentric_core.energies.discrepancy import SCALES, discrepancy, mixture
+from eccentric_core.energies.eccentric import eccentric_energy
+from eccentric_core.engine.pairs import PairSum, check_sets
 from eccentric_jax._engine import DRIVER, value
 from eccentric_jax._hyperspherical import (
     compressive_energy,

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from eccentric_core.sweep import Namespace, TracedDriver
+from eccentric_core.engine.sweep import Namespace, TracedDriver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eccentric_core.pairs import Energy
+    from eccentric_core.engine.pairs import Energy
 
 # By default accelerators multiply in bfloat16 or TF32, which ruins differences of distances.
 XP = Namespace(jnp, matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST), at_least=jnp.maximum)

@@ -8,17 +8,17 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from eccentric_core._checks import check_batch, compute_dtype
-from eccentric_core.compressive import first_projection, next_projection, projected_energy
-from eccentric_core.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
-from eccentric_core.layers import Policy
-from eccentric_core.projections import LearnedProjection, learned_rule
+from eccentric_core.checks import check_batch, compute_dtype
+from eccentric_core.energies.compressive import first_projection, next_projection, projected_energy
+from eccentric_core.energies.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
+from eccentric_core.energies.projections import LearnedProjection, learned_rule
+from eccentric_core.networks import Policy
 from eccentric_jax._engine import DRIVER, value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from eccentric_core.hyperspherical import Normalization
+    from eccentric_core.energies.hyperspherical import Normalization
 
 # The matrix is what transforms see, and an optimiser's or a checkpoint's tree may hold.
 jax.tree_util.register_dataclass(LearnedProjection, data_fields=["matrix"], meta_fields=["rule"])

@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from eccentric_core._checks import compute_dtype
-from eccentric_core.discrepancy import SCALES, discrepancy, mixture
-from eccentric_core.loss import eccentric_energy
-from eccentric_core.pairs import FEW_ROWS, PairSum, check_sets
-from eccentric_core.sweep import Namespace, TracedDriver
-from eccentric_core.tiles import full_product
+from eccentric_core.checks import compute_dtype
+from eccentric_core.energies.discrepancy import SCALES, discrepancy, mixture
+from eccentric_core.energies.eccentric import eccentric_energy
+from eccentric_core.engine.pairs import FEW_ROWS, PairSum, check_sets
+from eccentric_core.engine.sweep import Namespace, TracedDriver
+from eccentric_core.engine.tiles import full_product
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from eccentric_core import PairKernel
-    from eccentric_core.pairs import Energy
+    from eccentric_core.engine.pairs import Energy
 
 
 def _moveaxis(x: tf.Tensor, source: int, target: int) -> tf.Tensor:

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
-from eccentric_core._checks import check_batch, compute_dtype
-from eccentric_core.compressive import first_projection, next_projection, projected_energy
-from eccentric_core.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
-from eccentric_core.projections import LearnedProjection
+from eccentric_core.checks import check_batch, compute_dtype
+from eccentric_core.energies.compressive import first_projection, next_projection, projected_energy
+from eccentric_core.energies.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
+from eccentric_core.energies.projections import LearnedProjection
 from eccentric_tensorflow._engine import DRIVER, NAMESPACE, apply
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eccentric_core.hyperspherical import Normalization
+    from eccentric_core.energies.hyperspherical import Normalization
 
 
 @tf.autograph.experimental.do_not_convert

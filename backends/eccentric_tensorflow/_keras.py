@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from eccentric_core._checks import check_mu, check_scale
+from eccentric_core.checks import check_mu, check_scale
 
 if TYPE_CHECKING:
     from types import FrameType

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from eccentric_core import projections
-from eccentric_core.hyperspherical import Riesz, riesz_energy
-from eccentric_core.layers import Policy
-from eccentric_core.projections import LearnedProjection, network_rule
+from eccentric_core.energies.hyperspherical import Riesz, riesz_energy
+from eccentric_core.energies.projections import LearnedProjection, network_rule
+from eccentric_core.networks import Policy
 from eccentric_tensorflow._keras import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from eccentric_core.hyperspherical import Normalization
+    from eccentric_core.energies.hyperspherical import Normalization
 
 
 class _Energy:

@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from eccentric_core._checks import check_mu, check_scale, compute_dtype
-from eccentric_core.discrepancy import SCALES, discrepancy, mixture
-from eccentric_core.loss import eccentric_energy
-from eccentric_core.pairs import PairSum, check_sets
+from eccentric_core.checks import check_mu, check_scale, compute_dtype
+from eccentric_core.energies.discrepancy import SCALES, discrepancy, mixture
+from eccentric_core.energies.eccentric import eccentric_energy
+from eccentric_core.engine.pairs import PairSum, check_sets
 from eccentric_torch import _compiled, _engine
 from eccentric_torch._hyperspherical import (
     CompressiveEnergy,

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from eccentric_core._checks import check_batch, check_mu, check_scale, compute_dtype
-from eccentric_core.discrepancy import mixture
-from eccentric_core.hyperspherical import Riesz, gaussian_energy, riesz_energy
-from eccentric_core.loss import eccentric_energy
-from eccentric_core.pairs import PairSum, check_sets
-from eccentric_core.sweep import Namespace
+from eccentric_core.checks import check_batch, check_mu, check_scale, compute_dtype
+from eccentric_core.energies.discrepancy import mixture
+from eccentric_core.energies.eccentric import eccentric_energy
+from eccentric_core.energies.hyperspherical import Riesz, gaussian_energy, riesz_energy
+from eccentric_core.engine.pairs import PairSum, check_sets
+from eccentric_core.engine.sweep import Namespace
 from eccentric_torch import _engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from eccentric_core import PairKernel
-    from eccentric_core.pairs import Energy
-    from eccentric_core.projections import LearnedProjection
+    from eccentric_core.energies.projections import LearnedProjection
+    from eccentric_core.engine.pairs import Energy
 
 
 def _riesz(sets: Sequence[Tensor], numbers: list[float], **flags: Any) -> Energy:

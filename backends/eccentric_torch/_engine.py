@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 
-from eccentric_core.sweep import Driver, Namespace
-from eccentric_core.tiles import full_product
+from eccentric_core.engine.sweep import Driver, Namespace
+from eccentric_core.engine.tiles import full_product
 
 if TYPE_CHECKING:
-    from eccentric_core.pairs import Energy
+    from eccentric_core.engine.pairs import Energy
 
 
 def _zero_diagonal(x: Tensor) -> Tensor:

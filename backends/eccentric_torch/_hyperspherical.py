@@ -8,17 +8,22 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from eccentric_core._checks import check_batch, compute_dtype
-from eccentric_core.compressive import first_projection, next_projection, projected, projected_energy
-from eccentric_core.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
-from eccentric_core.layers import Policy
-from eccentric_core.projections import AdversarialProjection, AnglePreservingProjection, LearnedProjection, network_rule
+from eccentric_core.checks import check_batch, compute_dtype
+from eccentric_core.energies.compressive import first_projection, next_projection, projected, projected_energy
+from eccentric_core.energies.hyperspherical import Riesz, as_rows, gaussian_energy, riesz_energy
+from eccentric_core.energies.projections import (
+    AdversarialProjection,
+    AnglePreservingProjection,
+    LearnedProjection,
+    network_rule,
+)
+from eccentric_core.networks import Policy
 from eccentric_torch import _compiled, _engine
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eccentric_core.hyperspherical import Normalization
+    from eccentric_core.energies.hyperspherical import Normalization
 
 
 def hyperspherical_energy(

@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
 
-from eccentric_core._checks import check_mu, check_scale
+from eccentric_core.checks import check_mu, check_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -140,9 +140,9 @@ class NumPy(Framework):
             return lambda *a: eccentric_core.pair_sum_hvp(
                 a[0], a[len(a) // 2], *(a[1::2] if len(a) > 2 else ()), **f.keywords
             )
-        from eccentric_core.hyperspherical import Riesz, riesz_energy
-        from eccentric_core.loss import eccentric_energy
-        from eccentric_core.sweep import Driver
+        from eccentric_core.energies.eccentric import eccentric_energy
+        from eccentric_core.energies.hyperspherical import Riesz, riesz_energy
+        from eccentric_core.engine.sweep import Driver
 
         if f.func is eccentric_core.hyperspherical_energy:
             return lambda w, u: riesz_energy("float64", Riesz(**f.keywords), Driver(np)).hvp((w,), (u,))

@@ -8,7 +8,7 @@ import numpy as np
 import oracle
 import pytest
 
-from eccentric_core.discrepancy import SCALES
+from eccentric_core.energies.discrepancy import SCALES
 
 
 @cache

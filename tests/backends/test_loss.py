@@ -9,7 +9,7 @@ import oracle
 import pytest
 
 from eccentric_core import eccentric_loss_and_grad, kernel_scale
-from eccentric_core.sweep import TracedDriver
+from eccentric_core.engine.sweep import TracedDriver
 
 HARD_CASES = oracle.hard_cases()
 

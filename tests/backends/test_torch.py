@@ -16,7 +16,7 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp,
 
 from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel, kernel_scale
 from eccentric_core import eccentric_loss_and_grad as core_loss_and_grad
-from eccentric_core.loss import EccentricEnergy
+from eccentric_core.energies.eccentric import EccentricEnergy
 from eccentric_torch import EccentricLoss, eccentric_loss, pair_sum
 
 # PyTorch's compiler warns of its own use of PyTorch.

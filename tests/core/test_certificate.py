@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mpmath.ctx_iv import MPIntervalContext
 
-from eccentric_core import certificate as module
 from eccentric_core import (
     critical_mu,
     enclose_critical_mu,
@@ -22,7 +21,8 @@ from eccentric_core import (
     stationary_radius,
     theorem1_integral,
 )
-from eccentric_core.certificate import theorem1_integrand
+from eccentric_core.theory import certificate as module
+from eccentric_core.theory.certificate import theorem1_integrand
 
 
 def width(lower, upper, digits):

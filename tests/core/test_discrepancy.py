@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eccentric_core import InverseMultiquadricKernel, InverseMultiquadricMixture, inverse_multiquadric_mmd
-from eccentric_core.sweep import NAMESPACE
+from eccentric_core.engine.sweep import NAMESPACE
 
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
 

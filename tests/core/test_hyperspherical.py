@@ -24,9 +24,9 @@ from eccentric_core import (
     hyperspherical_energy_and_grad,
     uniformity,
 )
-from eccentric_core.hyperspherical import Riesz, riesz_energy
-from eccentric_core.pairs import PairSum
-from eccentric_core.sweep import NAMESPACE, Driver
+from eccentric_core.energies.hyperspherical import Riesz, riesz_energy
+from eccentric_core.engine.pairs import PairSum
+from eccentric_core.engine.sweep import NAMESPACE, Driver
 
 VARIANTS = [
     {"half_space": half_space, "angular": angular, "normalization": normalization}

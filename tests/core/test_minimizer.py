@@ -23,8 +23,8 @@ from eccentric_core import (
     sphere_loss,
     stationary_radius,
 )
-from eccentric_core.floor import _least_potential, _radial_bound
-from eccentric_core.minimizer import mean_log_between, sphere_potential
+from eccentric_core.theory.floor import _least_potential, _radial_bound
+from eccentric_core.theory.minimizer import mean_log_between, sphere_potential
 
 
 def settle(n, dim, mu, seed=0, scale="paper"):

@@ -19,11 +19,11 @@ from eccentric_core import (
     pair_sum,
     pair_sum_and_grad,
     pair_sum_hvp,
-    pairs,
 )
-from eccentric_core.loss import eccentric_loss_and_grad
-from eccentric_core.sweep import NAMESPACE, Driver
-from eccentric_core.tiles import full_product
+from eccentric_core.energies.eccentric import eccentric_loss_and_grad
+from eccentric_core.engine import pairs
+from eccentric_core.engine.sweep import NAMESPACE, Driver
+from eccentric_core.engine.tiles import full_product
 
 
 @dataclass(frozen=True)

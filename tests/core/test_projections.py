@@ -20,9 +20,9 @@ from eccentric_core import (
     init_projection,
     update_projection,
 )
-from eccentric_core.hyperspherical import Riesz
-from eccentric_core.layers import Policy
-from eccentric_core.sweep import NAMESPACE
+from eccentric_core.energies.hyperspherical import Riesz
+from eccentric_core.engine.sweep import NAMESPACE
+from eccentric_core.networks import Policy
 
 
 def cosines(w):

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eccentric_core import enclose_radius, kernel_scale, stationary_radius
-from eccentric_core.sphere import mean_log, mean_repulsion, solve_theorem1, sphere_rule
+from eccentric_core.theory.sphere import mean_log, mean_repulsion, solve_theorem1, sphere_rule
 
 # 40 digits, stored by `python tests/core/make_references.py`.
 REFERENCES = json.loads(Path(__file__).with_name("references.json").read_text())

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from eccentric_core.projections import rule_of
+from eccentric_core.energies.projections import rule_of
 from eccentric_models.checkpoint import versions
 from eccentric_models.data import DataError
 from eccentric_models.files import replacing

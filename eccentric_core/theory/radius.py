@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eccentric_core._checks import batch_size_array, dim_array, mu_array
-from eccentric_core.scale import resolve_scale
-from eccentric_core.sphere import solve_theorem1
+from eccentric_core.checks import batch_size_array, dim_array, mu_array
+from eccentric_core.theory.scale import resolve_scale
+from eccentric_core.theory.sphere import solve_theorem1
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from eccentric_core._checks import Floats, Scale
+    from eccentric_core.checks import Floats, Scale
 
 
 def stationary_radius(

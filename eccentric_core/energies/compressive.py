@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat
 import numpy as np
 
-from eccentric_core._checks import compute_dtype
-from eccentric_core.hyperspherical import HypersphericalEnergy, Riesz, as_rows, namespace_of, riesz_energy
-from eccentric_core.pairs import flowing
-from eccentric_core.projections import (
+from eccentric_core.checks import compute_dtype
+from eccentric_core.energies.hyperspherical import HypersphericalEnergy, Riesz, as_rows, namespace_of, riesz_energy
+from eccentric_core.energies.projections import (
     AdversarialProjection,
     AnglePreservingProjection,
     GroupProjection,
@@ -23,14 +22,15 @@ from eccentric_core.projections import (
     learned_rule,
     rule_of,
 )
-from eccentric_core.sweep import Driver
+from eccentric_core.engine.pairs import flowing
+from eccentric_core.engine.sweep import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eccentric_core._checks import Array
-    from eccentric_core.hyperspherical import Normalization
-    from eccentric_core.projections import Normal
+    from eccentric_core.checks import Array
+    from eccentric_core.energies.hyperspherical import Normalization
+    from eccentric_core.energies.projections import Normal
 
 
 @flowing

@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import array_api_compat
 import numpy as np
 
-from eccentric_core._checks import check_batch, compute_dtype
-from eccentric_core.kernels import AngularKernel, AntipodalKernel, GaussianKernel, RieszKernel, typical_eps
-from eccentric_core.pairs import PairSum, flowing
-from eccentric_core.sweep import Driver
+from eccentric_core.checks import check_batch, compute_dtype
+from eccentric_core.engine.kernels import AngularKernel, AntipodalKernel, GaussianKernel, RieszKernel, typical_eps
+from eccentric_core.engine.pairs import PairSum, flowing
+from eccentric_core.engine.sweep import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eccentric_core._checks import Array
+    from eccentric_core.checks import Array
 
 Normalization: TypeAlias = Literal["paper", "official"]
 

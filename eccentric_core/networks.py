@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eccentric_core.projections import AdversarialProjection, AnglePreservingProjection, network_rule
+from eccentric_core.energies.projections import AdversarialProjection, AnglePreservingProjection, network_rule
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eccentric_core.hyperspherical import Riesz
+    from eccentric_core.energies.hyperspherical import Riesz
 
 # Images have one to four channels.
 _CHANNELS_OF_IMAGES = 4

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat
 import numpy as np
 
-from eccentric_core._checks import check_bandwidth, check_batch, compute_dtype
-from eccentric_core.kernels import InverseMultiquadricMixture
-from eccentric_core.pairs import flowing, pair_sum
-from eccentric_core.sweep import Driver
+from eccentric_core.checks import check_bandwidth, check_batch, compute_dtype
+from eccentric_core.engine.kernels import InverseMultiquadricMixture
+from eccentric_core.engine.pairs import flowing, pair_sum
+from eccentric_core.engine.sweep import Driver
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from eccentric_core._checks import Array
+    from eccentric_core.checks import Array
 
 # Those of the official code.
 SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)

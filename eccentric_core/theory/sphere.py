@@ -23,7 +23,7 @@ from numpy.polynomial import Chebyshev
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from eccentric_core._checks import Floats
+    from eccentric_core.checks import Floats
 
 # The rule leaves out what lies below exp(-39), a tenth of the rounding unit of float64, and its step keeps the aliasing
 # error below exp(-38) for every d.

@@ -1,6 +1,7 @@
 """Rigorous enclosures, at any number of digits.
 
-*The radius.* With x = 4 rho^2 / M and F as in `eccentric_core.sphere`, Gauss's continued fraction (DLMF 15.7.5) gives
+*The radius.* With x = 4 rho^2 / M and F as in `eccentric_core.theory.sphere`, Gauss's continued fraction (DLMF 15.7.5)
+gives
 
     1/F(d, x) - 1 = u_1 x / (1 + u_2 x / (1 + u_3 x / (1 + ...)))
 
@@ -31,14 +32,14 @@ import numpy as np
 from mpmath.ctx_iv import MPIntervalContext
 from mpmath.ctx_mp import MPContext
 
-from eccentric_core._checks import check_scale, dim_array
-from eccentric_core.sphere import solve_theorem1
+from eccentric_core.checks import check_scale, dim_array
+from eccentric_core.theory.sphere import solve_theorem1
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
 
-    from eccentric_core._checks import Scale
+    from eccentric_core.checks import Scale
 
     Exact: TypeAlias = int | float | str | Fraction | Decimal
     Interval: TypeAlias = Any  # an ivmpf of mpmath, which has no types

@@ -9,16 +9,16 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 
-from eccentric_core._checks import dim_array, mu_array, nonnegative_array
-from eccentric_core.minimizer import critical_mu, mean_log_between
-from eccentric_core.radius import batch_excess, stationary_radius
-from eccentric_core.scale import resolve_scale
-from eccentric_core.sphere import mean_log
+from eccentric_core.checks import dim_array, mu_array, nonnegative_array
+from eccentric_core.theory.minimizer import critical_mu, mean_log_between
+from eccentric_core.theory.radius import batch_excess, stationary_radius
+from eccentric_core.theory.scale import resolve_scale
+from eccentric_core.theory.sphere import mean_log
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from eccentric_core._checks import Floats, Scale
+    from eccentric_core.checks import Floats, Scale
 
 
 def sphere_loss(

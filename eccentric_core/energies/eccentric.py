@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import array_api_compat
 import numpy as np
 
-from eccentric_core._checks import (
+from eccentric_core.checks import (
     check_bandwidth,
     check_batch,
     check_mu,
@@ -20,17 +20,17 @@ from eccentric_core._checks import (
     mu_array,
     nonnegative_array,
 )
-from eccentric_core.kernels import LogarithmicKernel
-from eccentric_core.pairs import PairSum, flowing
-from eccentric_core.scale import cached_scale, resolve_scale
-from eccentric_core.sweep import Driver
+from eccentric_core.engine.kernels import LogarithmicKernel
+from eccentric_core.engine.pairs import PairSum, flowing
+from eccentric_core.engine.sweep import Driver
+from eccentric_core.theory.scale import cached_scale, resolve_scale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import ArrayLike
 
-    from eccentric_core._checks import Array, Floats, Scale
+    from eccentric_core.checks import Array, Floats, Scale
 
 # With a large mu the kernel is local: the slope of a coincident pair, 1, is far above that of a typical one, about
 # 1/(2 mu). Rounding of the large one would then cost up to mu 1e-6 of a float32 gradient, so its sums are kept in

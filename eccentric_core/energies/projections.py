@@ -1,4 +1,4 @@
-"""Projections of neurons to few dimensions, for the compressive hyperspherical energy (`eccentric_core.compressive`).
+"""Projections of neurons to few dimensions, for the compressive hyperspherical energy.
 
 A projection is drawn anew for every step (`RandomProjection`, `GroupProjection`), or it is a matrix P that is learned
 beside the network (`AnglePreservingProjection`, `AdversarialProjection`): a `LearnedProjection`.
@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
 
-from eccentric_core._checks import dtype_name
-from eccentric_core.hyperspherical import ROUNDOFF, HypersphericalEnergy, unit_rows
-from eccentric_core.kernels import at_least
+from eccentric_core.checks import dtype_name
+from eccentric_core.energies.hyperspherical import ROUNDOFF, HypersphericalEnergy, unit_rows
+from eccentric_core.engine.kernels import at_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eccentric_core._checks import Array
+    from eccentric_core.checks import Array
 
     # Standard normal numbers of a shape, in the dtype and on the device of the rows that they are for.
     Normal: TypeAlias = Callable[[tuple[int, ...]], Array]

@@ -5,8 +5,8 @@
     dS/dx_i = sum over j of (2/h) phi'(D_ij / h) (x_i - y_j)
 
 The pairs are those of one set with itself (i != j, in both orders) or of one set with another (all i and j). Any energy
-of this form is a small object with phi and its derivatives (`eccentric_core.kernels`). `eccentric_core.tiles` is what
-one tile computes, `eccentric_core.sweep` the loop over tiles. Memory is O(n d) and one tile, never n x n.
+of this form is a small object with phi and its derivatives (`eccentric_core.engine.kernels`). `eccentric_core.engine.tiles` is what
+one tile computes, `eccentric_core.engine.sweep` the loop over tiles. Memory is O(n d) and one tile, never n x n.
 
 The batch mean is subtracted first: distances don't change, but what remains is small, and rounding with it. The
 gradient is a difference of large sums, so rounding of the sums is what limits it. A constant part of the slopes w makes
@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import array_api_compat
 import numpy as np
 
-from eccentric_core._checks import check_bandwidth, check_batch, check_tile_rows, compute_dtype
-from eccentric_core.sweep import Driver, slices, sweep
-from eccentric_core.tiles import (
+from eccentric_core.checks import check_bandwidth, check_batch, check_tile_rows, compute_dtype
+from eccentric_core.engine.sweep import Driver, slices, sweep
+from eccentric_core.engine.tiles import (
     Moving,
     Rows,
     derivative_of_moments,
@@ -44,9 +44,9 @@ from eccentric_core.tiles import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from eccentric_core._checks import Array
-    from eccentric_core.kernels import PairKernel
-    from eccentric_core.sweep import Forms
+    from eccentric_core.checks import Array
+    from eccentric_core.engine.kernels import PairKernel
+    from eccentric_core.engine.sweep import Forms
 
 # Up to this many rows a sweep is computed in float64 where the device has it, whatever the dtype.
 FEW_ROWS = 64

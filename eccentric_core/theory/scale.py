@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from eccentric_core._checks import check_scale, dim_array, mu_array
-from eccentric_core.sphere import solve_theorem1
+from eccentric_core.checks import check_scale, dim_array, mu_array
+from eccentric_core.theory.sphere import solve_theorem1
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from eccentric_core._checks import Floats, Scale
+    from eccentric_core.checks import Floats, Scale
 
 
 def kernel_scale(

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, NamedTuple, TypeAlias
 
 import array_api_compat
 
-from eccentric_core._checks import dtype_name
+from eccentric_core.checks import dtype_name
 
 # What `xp` must offer, beside operators and indexing: the functions and the dtypes of the standard that are used in
 # the engine, in its kernels and in the energies that are made of it.

@@ -1,6 +1,6 @@
 """Kernels: the energy of a pair as a function of its squared distance in units of a bandwidth.
 
-An energy of the engine (`eccentric_core.pairs`) is the sum over pairs of phi(t), t = D/h. A kernel is phi with its
+An energy of the engine (`eccentric_core.engine.pairs`) is the sum over pairs of phi(t), t = D/h. A kernel is phi with its
 first two derivatives and h. They are written with the functions of the array API standard, from the namespace `xp`, so
 that one kernel serves every library and every framework.
 """
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 import array_api_compat
 
 if TYPE_CHECKING:
-    from eccentric_core._checks import Array
+    from eccentric_core.checks import Array
 
 
 class PairKernel(Protocol):

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import array_api_compat
 
-from eccentric_core.kernels import at_least
+from eccentric_core.engine.kernels import at_least
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from eccentric_core._checks import Array
-    from eccentric_core.kernels import PairKernel
+    from eccentric_core.checks import Array
+    from eccentric_core.engine.kernels import PairKernel
 
 
 class Rows(NamedTuple):

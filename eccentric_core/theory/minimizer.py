@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from eccentric_core._checks import dim_array, mu_array, nonnegative_array
-from eccentric_core.certificate import enclose_critical_mu
-from eccentric_core.radius import stationary_radius
-from eccentric_core.scale import resolve_scale
-from eccentric_core.sphere import mean_log
+from eccentric_core.checks import dim_array, mu_array, nonnegative_array
+from eccentric_core.theory.certificate import enclose_critical_mu
+from eccentric_core.theory.radius import stationary_radius
+from eccentric_core.theory.scale import resolve_scale
+from eccentric_core.theory.sphere import mean_log
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from eccentric_core._checks import Floats, Scale
+    from eccentric_core.checks import Floats, Scale
 
 
 def critical_mu(dim: ArrayLike) -> np.float64 | Floats:
