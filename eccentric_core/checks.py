@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -9,14 +10,19 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
+    from eccentric_core.backend import Backend
+
     Floats: TypeAlias = NDArray[np.float64]
 
 # Arrays of any library that the array API standard covers; the standard has no static type yet.
 Array: TypeAlias = Any
-Scale: TypeAlias = Literal["paper", "exact"] | float
+# A Python or NumPy number, or a 0-d tensor of the framework of the rows.
+Number: TypeAlias = Any
+Scale: TypeAlias = Literal["paper", "exact"] | Number
 
 # Small multiples of mu must not overflow.
 _LARGEST_MU = 1e300
+_MU_MESSAGE = f"mu must be finite and greater than 1/2 (else large batches collapse to the origin) and at most {_LARGEST_MU:g}, got "
 
 _COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
 
@@ -40,11 +46,6 @@ def compute_dtype(array: Array, name: str) -> str:
 
 def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: int = 1) -> tuple[int, int]:
     """Check a batch of latent vectors of shape (..., n, d) by its static facts alone; return (n, d)."""
-    refused = isinstance(array, np.matrix | np.ma.MaskedArray)
-    if refused or not hasattr(array, "shape") or not hasattr(array, "dtype"):
-        raise TypeError(
-            f"{name} must be a plain array of shape (..., n, d), got {type(array).__name__}; make it an array first"
-        )
     shape = tuple(array.shape)
     if len(shape) < 2:
         raise ValueError(
@@ -55,7 +56,7 @@ def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: in
     rows, dim = shape[-2:]
     if dim is None:
         raise ValueError(f"{name} must have a known dimension d, got shape {shape}; set its last axis")
-    if rows is not None and rows < min_rows:  # a framework may learn the rows later
+    if isinstance(rows, int) and rows < min_rows:  # a framework may learn the rows later
         raise ValueError(
             f"{name} must hold at least {min_rows} row{'s' * (min_rows > 1)} (n of shape (..., n, d)), "
             f"got n={rows} in shape {shape}; drop the incomplete batch or make batches larger"
@@ -69,47 +70,53 @@ def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: in
     return rows, dim
 
 
-def check_scale(scale: object) -> None:
-    """Check that scale is "paper", "exact" or a positive number (or an array of them, for the theory)."""
-    if isinstance(scale, str):
-        if scale in ("paper", "exact"):
-            return
-    else:
-        try:
-            values = _real_array(scale, "scale")
-        except TypeError:
-            pass
-        else:
-            if bool(np.all((values > 0) & np.isfinite(values))):
-                return
-    raise ValueError(
-        f'scale must be "paper", "exact" or a positive finite number (the M of the paper), got {scale!r}; '
-        f'use "paper" unless you know the M you want'
+def parameter(value: Any, name: str, backend: Backend, like: Array) -> Any:
+    """A number as a Python float, or a 0-d tensor of the framework in the dtype that rows like these are computed in.
+
+    The value of a tensor is not looked at, so that it may be traced.
+    """
+    if isinstance(value, bool) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
+        raise parameter_error(name, value)
+    if isinstance(value, int | float):
+        return 1.0 * value  # a conversion would make a constant of a number that is traced
+    # A compiler makes tensors of NumPy's numbers.
+    if not backend.compiling() and isinstance(value, np.generic | np.ndarray):
+        if value.shape != () or value.dtype.kind not in "iuf":
+            raise parameter_error(name, value)
+        return float(value)
+    return backend.scalar(value, like, name)
+
+
+def parameter_error(name: str, value: Any) -> TypeError:
+    """What to say of a parameter that is no number."""
+    shape = getattr(value, "shape", None)
+    came = (
+        repr(value)
+        if shape is None or tuple(shape) == ()
+        else f"an array of shape {tuple(shape)}; call once per {name}"
     )
+    return TypeError(f"{name} must be a real number or a 0-d tensor of the framework of the rows, got {came}")
 
 
-def check_bandwidth(bandwidth: object, dtype: str, name: str = "the bandwidth of the kernel") -> None:
-    """Check that a bandwidth is a number whose inverse and square the dtype can hold."""
+def check_bandwidth(bandwidth: object, dtype: str, name: str) -> None:
+    """Check that a number has an inverse and a square that the dtype can hold; a tensor's value is not looked at."""
     largest = 1e30 if dtype == "float32" else 1e290
-    if isinstance(bandwidth, bool) or not isinstance(bandwidth, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be a number, got {bandwidth!r}")
-    if not 1 / largest <= bandwidth <= largest:
+    if isinstance(bandwidth, float) and not 1 / largest <= bandwidth <= largest:
         raise ValueError(f"{name} must be from {1 / largest:g} to {largest:g} in {dtype}, got {bandwidth!r}")
 
 
-def check_mu(mu: object) -> float:
-    """Check one mu and return it as a float; the loss takes a single mu."""
-    values = mu_array(mu)
-    if values.ndim:
-        raise TypeError(f"mu must be a single number, got an array of shape {values.shape}; call once per mu")
-    return float(values)
+def check_mu(mu: object) -> None:
+    """Check a mu that is a number."""
+    if isinstance(mu, float) and not 0.5 < mu <= _LARGEST_MU:
+        raise ValueError(_MU_MESSAGE + f"{mu!r}; the paper uses mu from 1 to d + 1/2")
 
 
-def check_tile_rows(tile_rows: int | None) -> None:
-    """Check the rows of a tile."""
-    valid = isinstance(tile_rows, int | np.integer) and not isinstance(tile_rows, bool)
-    if tile_rows is not None and not (valid and tile_rows >= 1):
-        raise ValueError(f"tile_rows must be a positive integer or None, got {tile_rows!r}; None chooses for you")
+def check_number(value: object, name: str, expected: str) -> None:
+    """Check that a value is a finite number of Python or NumPy."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be {expected}, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name} must be finite, got {value!r}")
 
 
 def mu_array(mu: object) -> Floats:
@@ -117,10 +124,7 @@ def mu_array(mu: object) -> Floats:
     values = _real_array(mu, "mu")
     good = (values > 0.5) & (values <= _LARGEST_MU)
     if not np.all(good):
-        raise ValueError(
-            f"mu must be finite and greater than 1/2 (else large batches collapse to the origin) and at most "
-            f"{_LARGEST_MU:g}, got {_worst(values, good)}; the paper uses mu from 1 to d + 1/2"
-        )
+        raise ValueError(_MU_MESSAGE + f"{_worst(values, good)}; the paper uses mu from 1 to d + 1/2")
     return values
 
 

@@ -1,4 +1,4 @@
-"""How a network is regularised by hyperspherical energies: what the papers do with which layer."""
+"""How a network is regularised by hyperspherical energies: what the papers do with options layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eccentric_core.energies.projections import AdversarialProjection, AnglePres
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from eccentric_core.energies.hyperspherical import Riesz
+    from eccentric_core.energies.hyperspherical import EnergyOptions
 
 # Images have one to four channels.
 _CHANNELS_OF_IMAGES = 4
@@ -21,7 +21,7 @@ class Policy:
     """What is done with the layers of a network, as in the papers.
 
     Args:
-        which: the energy of hidden layers; the output layer never has the half-space.
+        options: the energy of hidden layers; the output layer never has the half-space.
         weight: of a hidden layer; None for 1, or 0.1 for angular energies of s > 0.
         output_weight: that of the output layer in units of it.
         projection: of CoMHE; None for MHE. A layer of images, and one whose neurons have no more inputs than a
@@ -29,7 +29,7 @@ class Policy:
         energy: a function of rows (n, D) in the place of all this.
     """
 
-    which: Riesz
+    options: EnergyOptions
     weight: float | None = None
     output_weight: float = 10.0
     projection: Any = None
@@ -50,7 +50,7 @@ class Policy:
         """Whether the projection is one that is learned."""
         return isinstance(network_rule(self.projection), AnglePreservingProjection | AdversarialProjection)
 
-    def of_layer(self, inputs: int, *, output: bool, channels: int | None = None) -> tuple[float, Riesz, Any]:
+    def of_layer(self, inputs: int, *, output: bool, channels: int | None = None) -> tuple[float, EnergyOptions, Any]:
         """The weight, the energy and the projection, if any, of a layer.
 
         Args:
@@ -58,10 +58,10 @@ class Policy:
             output: it is the last layer.
             channels: of what a convolution sees.
         """
-        weight = (0.1 if self.which.angular and self.which.s > 0 else 1.0) if self.weight is None else self.weight
-        which = self.which._replace(half_space=self.which.half_space and not output)
+        weight = (0.1 if self.options.angular and self.options.s > 0 else 1.0) if self.weight is None else self.weight
+        options = self.options._replace(half_space=self.options.half_space and not output)
         projection = network_rule(self.projection)
         seen = channels is not None and channels <= _CHANNELS_OF_IMAGES
         if seen or inputs <= getattr(projection, "dim", 0):
             projection = None
-        return weight * (self.output_weight if output else 1.0), which, projection
+        return weight * (self.output_weight if output else 1.0), options, projection

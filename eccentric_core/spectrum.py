@@ -12,12 +12,14 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from eccentric_core.checks import check_batch, compute_dtype
-from eccentric_core.engine.pairs import flowing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from eccentric_core.checks import Array, Floats
+
+# NaN and inf propagate to the result; warnings on the way would repeat it.
+_quiet = np.errstate(invalid="ignore", over="ignore")
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +101,7 @@ class Alignment:
         return array[..., self.permutation] * self.signs
 
 
-@flowing
+@_quiet
 def spectrum(z: Array) -> LatentSpectrum:
     """The spectrum of the covariance of a batch of latent vectors.
 
@@ -131,7 +133,7 @@ def spectrum(z: Array) -> LatentSpectrum:
     return LatentSpectrum(mean, np.maximum(eigenvalues[::-1], 0.0), np.copysign(1.0, largest) * axes)
 
 
-@flowing
+@_quiet
 def align(a: Array, b: Array) -> Alignment:
     """Match the principal components of two runs on the same items.
 
@@ -160,7 +162,7 @@ def align(a: Array, b: Array) -> Alignment:
     return Alignment(permutation, np.where(covariance[index, permutation] < 0, -1.0, 1.0))
 
 
-@flowing
+@_quiet
 def mean_angle(a: Array, b: Array) -> float:
     """The mean angle between corresponding rows of two arrays, in degrees.
 

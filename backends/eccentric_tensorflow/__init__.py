@@ -1,38 +1,49 @@
-"""Eccentric regularization for TensorFlow and Keras: eager, in tf.function, compiled by XLA, under nested tapes.
+"""Eccentric regularization for TensorFlow: the functions of `eccentric_core`, and the Keras objects of `eccentric_keras`.
 
-eccentric_loss          the loss of a batch of latent vectors
-pair_sum                the sum over pairs that it is made of, for any kernel of `eccentric_core`
-EccentricRegularizer    the weighted loss as a Keras regularizer, for any layer's `activity_regularizer`
-EccentricLoss           the weighted loss as a Keras layer that hands its input on
+Given tensors, these functions run eagerly, in tf.function (the number of rows may be unknown), compiled by XLA, and under
+nested tapes. TensorFlow itself is imported when the first tensor arrives.
 
-inverse_multiquadric_mmd    the discrepancy between a batch and a sample of a prior, that of WAE-MMD
+eccentric_loss, eccentric_loss_and_grad         the loss of a batch of latent vectors
+EccentricRegularizer, EccentricLoss             the weighted loss as a Keras regularizer and as a layer
+pair_sum, pair_sum_and_grad, pair_sum_hvp       the sum over pairs that it is made of, for any kernel
+hyperspherical_energy, uniformity               the energy of directions, of MHE, for weights and features
+HypersphericalRegularizer, regularize           MHE and CoMHE as a Keras regularizer, and for a whole model
+compressive_energy                              the energy of projected neurons, of CoMHE; init_projection,
+                                                update_projection; CompressiveEnergy, the layer that learns
+inverse_multiquadric_mmd                        the discrepancy between a batch and a sample of a prior, of WAE-MMD
 
-hyperspherical_energy       the energy of directions, of MHE, for weights and features; uniformity
-compressive_energy          the energy of projected neurons, of CoMHE; init_projection, update_projection
-HypersphericalRegularizer   MHE and CoMHE as a Keras regularizer, for any layer's `kernel_regularizer`
-regularize                  gives one to every layer of a Keras model, as the papers do
-CompressiveEnergy           CoMHE as a Keras layer, which keeps a projection that is learned
-
-The Keras classes serve every backend of Keras 3: the tensor that arrives decides which engine runs. TensorFlow itself
-is imported when it is first needed.
+>>> import tensorflow as tf
+>>> z = tf.random.stateless_normal((100, 8), seed=(0, 0))
+>>> with tf.GradientTape() as tape:
+...     tape.watch(z)
+...     loss = eccentric_loss(z)
+>>> tape.gradient(loss, z).shape
+TensorShape([100, 8])
 """
 
-from __future__ import annotations
+from eccentric_keras import (
+    CompressiveEnergy,
+    EccentricLoss,
+    EccentricRegularizer,
+    HypersphericalRegularizer,
+    regularize,
+)
 
-from typing import TYPE_CHECKING, Any
-
-from eccentric_tensorflow._keras import EccentricLoss, EccentricRegularizer
-from eccentric_tensorflow._keras_hyperspherical import CompressiveEnergy, HypersphericalRegularizer, regularize
-
-if TYPE_CHECKING:
-    from eccentric_tensorflow._engine import eccentric_loss, inverse_multiquadric_mmd, pair_sum
-    from eccentric_tensorflow._hyperspherical import (
-        compressive_energy,
-        hyperspherical_energy,
-        init_projection,
-        uniformity,
-        update_projection,
-    )
+from eccentric_core import (
+    compressive_energy,
+    eccentric_loss,
+    eccentric_loss_and_grad,
+    hyperspherical_energy,
+    hyperspherical_energy_and_grad,
+    init_projection,
+    inverse_multiquadric_mmd,
+    pair_kernel,
+    pair_sum,
+    pair_sum_and_grad,
+    pair_sum_hvp,
+    uniformity,
+    update_projection,
+)
 
 __all__ = [
     "CompressiveEnergy",
@@ -41,21 +52,16 @@ __all__ = [
     "HypersphericalRegularizer",
     "compressive_energy",
     "eccentric_loss",
+    "eccentric_loss_and_grad",
     "hyperspherical_energy",
+    "hyperspherical_energy_and_grad",
     "init_projection",
     "inverse_multiquadric_mmd",
+    "pair_kernel",
     "pair_sum",
+    "pair_sum_and_grad",
+    "pair_sum_hvp",
     "regularize",
     "uniformity",
     "update_projection",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("eccentric_loss", "inverse_multiquadric_mmd", "pair_sum"):
-        from eccentric_tensorflow import _engine as module
-    elif name in __all__:
-        from eccentric_tensorflow import _hyperspherical as module
-    else:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(module, name)

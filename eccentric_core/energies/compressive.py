@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import array_api_compat
-import numpy as np
-
+from eccentric_core.backend import Backend, backend_of
 from eccentric_core.checks import compute_dtype
-from eccentric_core.energies.hyperspherical import HypersphericalEnergy, Riesz, as_rows, namespace_of, riesz_energy
+from eccentric_core.energies.hyperspherical import EnergyOptions, as_rows, energy_of, mean_energy
 from eccentric_core.energies.projections import (
     AdversarialProjection,
     AnglePreservingProjection,
@@ -22,18 +20,13 @@ from eccentric_core.energies.projections import (
     learned_rule,
     rule_of,
 )
-from eccentric_core.engine.pairs import flowing
-from eccentric_core.engine.sweep import Driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from eccentric_core.checks import Array
     from eccentric_core.energies.hyperspherical import Normalization
     from eccentric_core.energies.projections import Normal
 
 
-@flowing
 def compressive_energy(
     w: Array,
     projection: Any = "random",
@@ -43,8 +36,7 @@ def compressive_energy(
     angular: bool = False,
     normalization: Normalization = "paper",
     eps: float | None = None,
-    rng: np.random.Generator | None = None,
-    xp: Any = None,
+    rng: Any = None,
 ) -> Array:
     """The hyperspherical energy of projected neurons: the mean of E_s(P_k w) over projections P_k.
 
@@ -53,11 +45,12 @@ def compressive_energy(
         projection: "random" or "group", drawn anew at every call, or one of `RandomProjection`, `GroupProjection`; a
             `LearnedProjection`; or matrices of your own, of shape (k, D) or (draws, k, D).
         s, half_space, angular, normalization, eps: as in `hyperspherical_energy`.
-        rng: what a projection is drawn from; None makes a generator that starts anywhere.
-        xp: the array namespace; None takes it from w.
+        rng: what a projection is drawn from: a `numpy.random.Generator`, a `torch.Generator`, a key of JAX or MLX, a
+            `tf.random.Generator`. None is the framework's own source; JAX has none and needs a key.
 
     Returns:
-        A 0-d array: float64 for float64, otherwise float32.
+        A 0-d array: float64 for float64, otherwise float32. It has the derivatives of its framework, with respect to
+        w and to matrices that are given, and none with respect to a learned projection.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -68,19 +61,18 @@ def compressive_energy(
     >>> float(compressive_energy(w, rng=np.random.default_rng(0)).round(2))
     0.51
     """
-    xp = namespace_of(w, xp)
-    which = Riesz(s, half_space, angular, normalization, eps)
-    return projected_energy(w, projection, which, HypersphericalEnergy.value, _normal(w, rng, xp), Driver(xp))
+    backend = backend_of(w, "w")
+    options = EnergyOptions(s, half_space, angular, normalization, eps)
+    return projected_energy(w, projection, options, backend.normal(w, rng))
 
 
-def init_projection(w: Array, rule: Any = "angle-preserving", *, rng: Any = None, xp: Any = None) -> LearnedProjection:
+def init_projection(w: Array, rule: Any = "angle-preserving", *, rng: Any = None) -> LearnedProjection:
     """A projection to learn, for weights like these, of normal numbers.
 
     Args:
         w: one row for each neuron, as in `hyperspherical_energy`.
         rule: "angle-preserving" or "adversarial", `AnglePreservingProjection` or `AdversarialProjection`.
-        rng: what it is drawn from; None makes a generator that starts anywhere.
-        xp: the array namespace; None takes it from w.
+        rng: what it is drawn from, as in `compressive_energy`.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
@@ -88,11 +80,12 @@ def init_projection(w: Array, rule: Any = "angle-preserving", *, rng: Any = None
     >>> init_projection(np.ones((5, 12)), "adversarial", rng=np.random.default_rng(0)).matrix.shape
     (30, 12)
     """
-    xp = namespace_of(w, xp)
-    return first_projection(w, rule, _normal(w, rng, xp), xp)
+    backend = backend_of(w, "w")
+    d = as_rows(w, backend).shape[1]
+    rule = learned_rule(rule)
+    return LearnedProjection(backend.normal(w, rng)((rule.dim, d)) * d**-0.5, rule)
 
 
-@flowing
 def update_projection(
     projection: LearnedProjection,
     w: Array,
@@ -102,41 +95,52 @@ def update_projection(
     angular: bool = False,
     normalization: Normalization = "paper",
     eps: float | None = None,
-    xp: Any = None,
 ) -> LearnedProjection:
-    """The projection after the gradient steps that it takes for every step of training.
+    """The projection after the gradient steps that it takes for every step of training. No derivatives go through it.
 
     Args:
         projection: as it is.
         w: the weights as they are.
         s, half_space, angular, normalization, eps: of the energy that an adversarial projection raises.
-        xp: the array namespace; None takes it from w.
 
     Raises:
         TypeError, ValueError: an argument is not as described.
     """
-    return next_projection(
-        projection, w, Riesz(s, half_space, angular, normalization, eps), Driver(namespace_of(w, xp))
-    )
+    backend = backend_of(w, "w")
+    if not isinstance(projection, LearnedProjection):
+        raise TypeError(f"projection must be a LearnedProjection, got {projection!r}; init_projection makes one")
+    rows = backend.constant(_entered(w, backend))
+    energy = energy_of(compute_dtype(rows, "w"), EnergyOptions(s, half_space, angular, normalization, eps))
+    _check_matrix(projection.matrix, rows, axes=(2,))
+    matrix = backend.run(_stepped, backend.constant(projection.matrix), rows, rule=projection.rule, energy=energy)
+    return replace(projection, matrix=matrix)
 
 
-def projected_energy(
-    w: Array, projection: Any, which: Riesz, bind: Callable[[Any, Array], Array], normal: Normal, driver: Driver
-) -> Array:
-    """The mean over projections of bind(energy, projected rows), which brings its derivatives with it."""
-    w, energy = _entered(w, which, driver)
-    return driver.xp.mean(bind(energy, projected(w, projection, normal, driver.xp)), axis=0)
+def _stepped(backend: Backend, matrix: Array, w: Array, *, rule: Any, energy: Any) -> Array:
+    dtype, matrix = matrix.dtype, backend.xp.astype(matrix, w.dtype, copy=False)
+    matrix = backend.repeat(rule.steps, lambda _, matrix: rule.step(backend, matrix, w, energy), matrix)
+    return backend.xp.astype(matrix, dtype, copy=False)
 
 
-def projected(w: Array, projection: Any, normal: Normal, xp: Any) -> Array:
-    """The rows (n, D) under every projection, (draws, n, k)."""
-    projection = rule_of(projection)
+def projected_energy(w: Array, projection: Any, options: EnergyOptions, normal: Normal) -> Array:
+    """The mean over projections of the energy of the projected rows, with a source of normal numbers to draw from."""
+    backend = backend_of(w, "w")
+    w = _entered(w, backend)
+    energy = energy_of(compute_dtype(w, "w"), options)
+    values = backend.run(mean_energy, _projected(w, projection, normal, backend), energy=energy)
+    return backend.xp.mean(values, axis=0)
+
+
+def _projected(w: Array, projection: Any, normal: Normal, backend: Backend) -> Array:
+    """The rows (n, D) under every projection, (number of projections, n, k)."""
+    xp, projection = backend.xp, rule_of(projection)
     if isinstance(projection, RandomProjection | GroupProjection):
         return projection.project(w, normal, xp)
     if isinstance(projection, LearnedProjection):
         _check_matrix(projection.matrix, w, axes=(2,))
-        matrix = projection.rule.used(xp.astype(projection.matrix, w.dtype, copy=False), w, xp)
-        return xp.matmul(w, xp.matrix_transpose(matrix))[None, ...]
+        # A learned matrix is no parameter of the energy.
+        matrix = xp.astype(backend.constant(projection.matrix), w.dtype, copy=False)
+        return xp.matmul(w, xp.matrix_transpose(projection.rule.used(backend, matrix, w)))[None, ...]
     if isinstance(projection, AnglePreservingProjection | AdversarialProjection):
         raise TypeError(f"projection {projection} is learned and has a state: make one by init_projection(w, rule)")
     _check_matrix(projection, w)
@@ -144,43 +148,10 @@ def projected(w: Array, projection: Any, normal: Normal, xp: Any) -> Array:
     return rows if len(rows.shape) == 3 else rows[None, ...]
 
 
-def first_projection(w: Array, rule: Any, normal: Normal, xp: Any) -> LearnedProjection:
-    """A projection of normal numbers, of rows of length about 1."""
-    d = as_rows(w, xp).shape[1]
-    rule = learned_rule(rule)
-    return LearnedProjection(normal((rule.dim, d)) * d**-0.5, rule)
-
-
-def next_projection(projection: LearnedProjection, w: Array, which: Riesz, driver: Driver) -> LearnedProjection:
-    """The projection after its steps for one step of training."""
-    if not isinstance(projection, LearnedProjection):
-        raise TypeError(f"projection must be a LearnedProjection, got {projection!r}; init_projection makes one")
-    w, energy = _entered(w, which, driver)
-    _check_matrix(projection.matrix, w, axes=(2,))
-    xp, dtype = driver.xp, projection.matrix.dtype
-    rule: Any = projection.rule
-    matrix = xp.astype(projection.matrix, w.dtype, copy=False)
-
-    def step(_: Any, matrix: Array) -> Array:
-        return rule.step(matrix, w, energy, xp)
-
-    matrix = driver.repeat(rule.steps, step, matrix)
-    return replace(projection, matrix=xp.astype(matrix, dtype, copy=False))
-
-
-def _entered(w: Array, which: Riesz, driver: Driver) -> tuple[Array, HypersphericalEnergy]:
-    """Rows in the dtype to compute in, and their energy."""
-    w = as_rows(w, driver.xp)
-    dtype = compute_dtype(w, "w")
-    return driver.xp.astype(w, getattr(driver.xp, dtype), copy=False), riesz_energy(dtype, which, driver)
-
-
-def _normal(w: Array, rng: np.random.Generator | None, xp: Any) -> Normal:
-    if rng is not None and not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator or None, got {rng!r}")
-    generator = np.random.default_rng() if rng is None else rng
-    dtype, device = getattr(xp, compute_dtype(w, "w")), array_api_compat.device(w)
-    return lambda shape: xp.asarray(generator.standard_normal(shape), dtype=dtype, device=device)
+def _entered(w: Array, backend: Backend) -> Array:
+    """Rows (n, D) in the dtype to compute in."""
+    w = as_rows(w, backend)
+    return backend.xp.astype(w, getattr(backend.xp, compute_dtype(w, "w")), copy=False)
 
 
 def _check_matrix(matrix: Any, w: Array, axes: tuple[int, ...] = (2, 3)) -> None:

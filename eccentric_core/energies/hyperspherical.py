@@ -3,28 +3,24 @@
     E_s = mean over pairs of f_s(|u_i - u_j|),   u = w / |w|,   f_s(r) = r^-s, or log(1/r) for s = 0
 
 The rows are normalised, which is exact up to rounding, or as the official code of MHE does it, by sqrt(|w|^2 + 1e-4).
-Its rows are shorter than 1, but what it calls their distance, 2 - 2 <u_i, u_j>, is |u_i - u_j|^2 + a_i + a_j with
-a = 1 - |u|^2: a sum over pairs with offsets.
+Its rows are shorter than 1, but what it calls their distance is 2 - 2 <u_i, u_j>, as if the squared norm of each were 1:
+the engine is told by how much, e = 1 - |u|^2.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
-import array_api_compat
 import numpy as np
 
-from eccentric_core.checks import check_batch, compute_dtype
-from eccentric_core.engine.kernels import AngularKernel, AntipodalKernel, GaussianKernel, RieszKernel, typical_eps
-from eccentric_core.engine.pairs import PairSum, flowing
-from eccentric_core.engine.sweep import Driver
+from eccentric_core.backend import Backend, backend_of
+from eccentric_core.checks import check_batch, check_number, compute_dtype
+from eccentric_core.engine.kernels import AngularKernel, AntipodalKernel, GaussianKernel, RieszKernel, default_eps
+from eccentric_core.engine.pairs import PairSum
+from eccentric_core.engine.precision import ROUNDOFF
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from eccentric_core.checks import Array
 
 Normalization: TypeAlias = Literal["paper", "official"]
@@ -33,13 +29,11 @@ Normalization: TypeAlias = Literal["paper", "official"]
 _ADDED_TO_SQUARES = 1e-4
 _ADDED_TO_ANGLES = 1e-4
 
-ROUNDOFF = {"float32": 2.0**-23, "float64": 2.0**-52}
-
 # exp(-4 t), the least that uniformity can meet, must be a normal number.
 _LARGEST_T = {"float32": 20.0, "float64": 175.0}
 
 
-class Riesz(NamedTuple):
+class EnergyOptions(NamedTuple):
     """Which hyperspherical energy: the arguments of `hyperspherical_energy`."""
 
     s: float = 2.0
@@ -49,7 +43,6 @@ class Riesz(NamedTuple):
     eps: float | None = None
 
 
-@flowing
 def hyperspherical_energy(
     w: Array,
     s: float = 2.0,
@@ -58,7 +51,6 @@ def hyperspherical_energy(
     angular: bool = False,
     normalization: Normalization = "paper",
     eps: float | None = None,
-    xp: Any = None,
 ) -> Array:
     """The hyperspherical energy of the neurons of a layer, or of any vectors: the mean over pairs of f_s.
 
@@ -69,23 +61,22 @@ def hyperspherical_energy(
 
     Args:
         w: one row for each neuron, of shape (n, D) with n >= 2, or (n, ...), whose further axes are flattened (the
-            kernels of a convolution), of any library that follows the array API standard.
+            kernels of a convolution), of any library.
         s: the exponent, 0 or more.
         half_space: a neuron and its mirror image count as one direction: w becomes [w, -w], 2n rows.
         angular: the angle arccos(cos(w_i, w_j)) takes the place of d_ij (A-MHE).
         normalization: "paper", or "official" for what the code of MHE's authors computes: w / sqrt(|w|^2 + 1e-4) for
             w / |w|; twice log(1/d) for s = 0; angles in units of pi, plus 1e-4.
-        eps: with "paper" the d_ij^2 below which f_s goes on as its tangent, so that coincident rows (in half-space
+        eps: with "paper" the d_ij^2 below which f_s is continued linearly, so that coincident rows (in half-space
             opposite ones, too) have the finite value (1 + s/2) eps^(-s/2); for s = 0 (1 - log eps)/2. None stands for
             r^(2/(s + 2)), r = 2^-52 in float64 and 2^-23 in float32. With "official" the number 1e-4 in the norm.
-        xp: the array namespace; None takes it from w.
 
     Returns:
-        A 0-d array: float64 for float64, otherwise float32.
+        A 0-d array: float64 for float64, otherwise float32. It has the derivatives of its framework.
 
     Raises:
-        TypeError, ValueError: an argument is not as described. Only static facts are checked: NaN and infinity in w are
-            not errors and appear in the result, as NaN.
+        TypeError, ValueError: an argument is not as described. Only static facts are checked: NaN and inf in w propagate
+            to the result, as NaN.
 
     A row of zeros has no direction: its cosine with every other counts as 0, and its gradient is 0 (with "official" it
     has one). With "paper", norms should be from 1e-18 to 1e18 in float32.
@@ -98,11 +89,12 @@ def hyperspherical_energy(
     >>> [float(hyperspherical_energy(w, s).round(4)) for s in (0, 1, 2)]
     [-0.4621, 0.6381, 0.4167]
     """
-    energy = _energy(w, Riesz(s, half_space, angular, normalization, eps), xp)
-    return energy.value(as_rows(w, energy.pairs.driver.xp))
+    backend = backend_of(w, "w")
+    w = as_rows(w, backend)
+    energy = energy_of(compute_dtype(w, "w"), EnergyOptions(s, half_space, angular, normalization, eps))
+    return backend.run(mean_energy, w, energy=energy)
 
 
-@flowing
 def hyperspherical_energy_and_grad(
     w: Array,
     s: float = 2.0,
@@ -111,7 +103,6 @@ def hyperspherical_energy_and_grad(
     angular: bool = False,
     normalization: Normalization = "paper",
     eps: float | None = None,
-    xp: Any = None,
 ) -> tuple[Array, Array]:
     """The hyperspherical energy and its gradient with respect to w, from one sweep over the pairs.
 
@@ -125,14 +116,15 @@ def hyperspherical_energy_and_grad(
     >>> bool(energy == hyperspherical_energy(w)), bool(np.all(np.abs(np.sum(w * grad, axis=1)) < 1e-15))
     (True, True)
     """
-    energy = _energy(w, Riesz(s, half_space, angular, normalization, eps), xp)
-    xp = energy.pairs.driver.xp
-    value, grad = energy.value_and_gradients(as_rows(w, xp))
-    return value, xp.astype(xp.reshape(grad, w.shape), w.dtype, copy=False)
+    backend = backend_of(w, "w")
+    rows = as_rows(w, backend)
+    energy = energy_of(compute_dtype(w, "w"), EnergyOptions(s, half_space, angular, normalization, eps))
+    value, grad = backend.run(mean_energy_and_grad, rows, energy=energy)
+    xp = backend.xp
+    return value, xp.astype(grad if grad.shape == w.shape else xp.reshape(grad, w.shape), w.dtype, copy=False)
 
 
-@flowing
-def uniformity(z: Array, t: float = 2.0, *, xp: Any = None) -> Array:
+def uniformity(z: Array, t: float = 2.0) -> Array:
     """The uniformity of features on the sphere: the log of the mean Gaussian potential of their pairs.
 
         log mean_{i < j} exp(-t |u_i - u_j|^2),   u = z / |z|
@@ -141,16 +133,15 @@ def uniformity(z: Array, t: float = 2.0, *, xp: Any = None) -> Array:
     dimensions (above by 2 t^2 / d).
 
     Args:
-        z: features of shape (..., n, d) with n >= 2, of any library that follows the array API standard. Leading axes
-            are separate batches.
+        z: features of shape (..., n, d) with n >= 2, of any library. Leading axes are separate batches.
         t: the inverse width of the Gaussian, positive and at most 20 (175 in float64), so that nothing underflows.
-        xp: the array namespace; None takes it from z.
 
     Returns:
-        An array of shape (...), 0-d for one batch: float64 for float64, otherwise float32.
+        An array of shape (...), 0-d for one batch: float64 for float64, otherwise float32. It has the derivatives of
+        its framework.
 
     Raises:
-        TypeError, ValueError: an argument is not as described. NaN and infinity in z appear in the result, as NaN.
+        TypeError, ValueError: an argument is not as described. NaN and inf in z propagate to the result, as NaN.
 
     Source: T. Wang and P. Isola, Understanding Contrastive Representation Learning through Alignment and Uniformity on
     the Hypersphere, ICML 2020, section 4.1.2.
@@ -159,107 +150,85 @@ def uniformity(z: Array, t: float = 2.0, *, xp: Any = None) -> Array:
     >>> float(uniformity(z).round(3)), float(uniformity(z + 3.0).round(3))
     (-3.874, -0.39)
     """
-    check_batch(z, "z")
-    xp = array_api_compat.array_namespace(z) if xp is None else xp
-    return xp.log(gaussian_energy(z, t, Driver(xp)).value(z))
+    backend = backend_of(z)
+    check_batch(z)
+    dtype = compute_dtype(z, "z")
+    check_number(t, "t", "a positive number")
+    if not 1e-6 <= t <= _LARGEST_T[dtype]:
+        raise ValueError(f"t must be from 1e-06 to {_LARGEST_T[dtype]:g} in {dtype}, got {t!r}; the paper takes 2")
+    return backend.run(_uniformity, z, 1.0 / float(t), energy=MeanEnergy(PairSum(GaussianKernel())))
 
 
-@dataclass(frozen=True)
-class HypersphericalEnergy:
-    """The mean over pairs of an energy of directions, with its derivatives, for a framework to bind.
+def _uniformity(backend: Backend, z: Array, bandwidth: Any, *, energy: MeanEnergy) -> Array:
+    return backend.xp.log(mean_energy(backend, z, bandwidth, energy=energy))
 
-    Results have the dtype to compute in: float64 for float64, otherwise float32.
 
-    Args:
-        pairs: the sum over pairs of unit vectors, with offsets.
-        half_space: the kernel of one pair, where that of `pairs` is of a vector and of its mirror image.
+class MeanEnergy(NamedTuple):
+    """A mean over pairs of directions.
+
+    Attributes:
+        f: the sum over pairs.
+        mirrored: in half-space the kernel of one pair, where that of f is of a vector and of its mirror image.
         constant: what is added to squared norms.
         factor: what the mean is multiplied by.
     """
 
-    pairs: PairSum
-    half_space: RieszKernel | AngularKernel | None = None
+    f: PairSum
+    mirrored: RieszKernel | AngularKernel | None = None
     constant: float = 0.0
     factor: float = 1.0
 
-    def value(self, w: Array) -> Array:
-        """The energy of rows of shape (..., n, D), of shape (...)."""
-        rows, _ = self._directions(w)
-        return self._mean(self.pairs.value(rows), rows)
 
-    def value_and_gradients(self, w: Array) -> tuple[Array, Array]:
-        """The energy and its gradient."""
-        rows, scale = self._directions(w)
-        total, of_rows = self.pairs.value_and_gradients(rows)
-        return self._mean(total, rows), self._pulled_back(rows, scale, self._of_mean(of_rows, rows))[0]
-
-    def hvp(self, sets: Sequence[Array], directions: Sequence[Array]) -> tuple[Array, ...]:
-        """The Hessian times a vector: the derivative of the gradient of (w,) along (u,).
-
-        With N = sqrt(|w|^2 + constant) the gradient is (g - p x)/N, p = <x, g> + 2 a g_a, where (g, g_a) is that of the
-        rows (x, a), and these move by ((u - <x, u> x)/N, -2 a <x, u>/N).
-        """
-        xp = self.pairs.driver.xp
-        rows, scale = self._directions(sets[0])
-        x, a = rows[..., :-1], rows[..., -1:]
-        u = xp.astype(directions[0], x.dtype, copy=False)
-        along = xp.sum(x * u, axis=-1, keepdims=True) * scale
-        of_x, of_a = u * scale - x * along, a * along * -2.0
-        gradients = self._of_mean(self.pairs.value_and_gradients(rows)[1], rows)
-        changes = self._of_mean(self.pairs.hvp((rows,), (xp.concat([of_x, of_a], axis=-1),))[0], rows, of_a)
-        gradient, p = self._pulled_back(rows, scale, gradients)
-        direct, _ = self._pulled_back(rows, scale, changes)
-        g, g_a = gradients[..., :-1], gradients[..., -1:]
-        of_p = xp.sum(of_x * g, axis=-1, keepdims=True) + 2.0 * of_a * g_a
-        return (direct - (of_x * p + x * of_p) * scale - gradient * along,)
-
-    def _directions(self, w: Array) -> tuple[Array, Array]:
-        """The rows [x, a], and the 1/N that they were multiplied by."""
-        xp = self.pairs.driver.xp
-        w = xp.astype(w, getattr(xp, compute_dtype(w, "w")), copy=False)
-        square, scale = _inverse_norms(w, self.constant, xp)
-        if self.constant:
-            offset = self.constant * scale * scale
-        else:
-            offset = xp.where(square == 0.0, xp.ones_like(square), 0.0 * square)  # NaN where the square overflows
-        return xp.concat([w * scale, offset], axis=-1), scale
-
-    def _mean(self, total: Array, rows: Array) -> Array:
-        n = self.pairs.driver.rows(rows)
-        if self.half_space is None:
-            return total * (self.factor / (n * (n - 1.0)))
-        # Pairs of [x, -x]: (i, j) and (-i, -j), (i, -j) and (-i, j), and every row with its own mirror image.
-        xp = self.pairs.driver.xp
-        opposite = xp.sum(self.half_space.value(self._far(rows), xp), axis=(-2, -1))
-        return (total + opposite) * (self.factor / (n * (2.0 * n - 1.0)))
-
-    def _of_mean(self, of_total: Array, rows: Array, along: Array | None = None) -> Array:
-        """The gradient of the mean with respect to rows; with the direction of the offsets, its derivative."""
-        n, xp = self.pairs.driver.rows(rows), self.pairs.driver.xp
-        if self.half_space is None:
-            return of_total * (self.factor / (n * (n - 1.0)))
-        kernel, far = self.half_space, self._far(rows)
-        of_offset = -2.0 * kernel.slope(far, xp) if along is None else 4.0 * kernel.curvature(far, xp) * along
-        of_offset = xp.astype(of_offset, of_total.dtype, copy=False)
-        of_total = xp.concat([of_total[..., :-1], of_total[..., -1:] + of_offset], axis=-1)
-        return of_total * (self.factor / (n * (2.0 * n - 1.0)))
-
-    def _far(self, rows: Array) -> Array:
-        """2 - 2 <x, -x>, the distance of a row to its mirror image."""
-        return 4.0 - 2.0 * rows[..., -1:]
-
-    def _pulled_back(self, rows: Array, scale: Array, of_rows: Array) -> tuple[Array, Array]:
-        """The gradient with respect to w from that with respect to rows, and p."""
-        x, a, xp = rows[..., :-1], rows[..., -1:], self.pairs.driver.xp
-        g, g_a = of_rows[..., :-1], of_rows[..., -1:]
-        p = xp.sum(x * g, axis=-1, keepdims=True) + 2.0 * a * g_a
-        return (g - x * p) * scale, p
+def mean_energy(backend: Backend, w: Array, bandwidth: Any = 1.0, *, energy: MeanEnergy) -> Array:
+    """The energy of rows of shape (..., n, D), of shape (...)."""
+    u, e, _ = _directions(backend, w, energy.constant)
+    return _mean(backend, backend.differentiable(energy.f, u, None, e, bandwidth), e, energy)
 
 
-def riesz_energy(dtype: str, which: Riesz, driver: Driver) -> HypersphericalEnergy:
-    """Check the arguments of an energy; return that of rows that are computed in a dtype."""
-    s, half_space, angular, normalization, eps = which
-    _check_number(s, "s", "a number, 0 or more")
+def mean_energy_and_grad(backend: Backend, w: Array, *, energy: MeanEnergy) -> tuple[Array, Array]:
+    """The energy and its gradient, for libraries without derivatives and for steps of our own.
+
+    With N = sqrt(|w|^2 + constant) it is (g - p u)/N, p = <u, g> + 2 e g_e, where (g, g_e) is that of (u, e).
+    """
+    xp = backend.xp
+    u, e, scale = _directions(backend, w, energy.constant)
+    total, grad_u, _, grad_e, _ = backend.value_and_gradients(energy.f, u, None, e, 1.0)
+    if energy.mirrored is not None:
+        grad_e = grad_e - 2.0 * energy.mirrored.slope(4.0 - 2.0 * e, xp)
+    product = xp.sum(u * grad_u, axis=-1, keepdims=True) + 2.0 * e * grad_e
+    grad = (grad_u - u * product) * (scale * _weight(backend, u, energy))
+    return _mean(backend, total, e, energy), grad
+
+
+def _directions(backend: Backend, w: Array, constant: float) -> tuple[Array, Array, Array]:
+    """The rows u, what their squared norms lack to 1, and the 1/N that they were multiplied by."""
+    xp = backend.xp
+    w = xp.astype(w, getattr(xp, compute_dtype(w, "w")), copy=False)
+    square, scale = _inverse_norms(w, constant, xp)
+    if constant:
+        return w * scale, constant * scale * scale, scale
+    # A row of zeros has no direction; NaN where the square overflows.
+    return w * scale, xp.where(square == 0.0, xp.ones_like(square), 0.0 * square), scale
+
+
+def _mean(backend: Backend, total: Array, e: Array, energy: MeanEnergy) -> Array:
+    if energy.mirrored is not None:
+        # A row and its own mirror image: 2 - 2 <u, -u>.
+        far = energy.mirrored.value(4.0 - 2.0 * e, backend.xp)
+        total = total + backend.xp.sum(far, axis=(-2, -1))
+    return total * _weight(backend, e, energy)
+
+
+def _weight(backend: Backend, rows: Array, energy: MeanEnergy) -> Any:
+    n = backend.rows(rows)
+    # Pairs of [u, -u]: (i, j) and (-i, -j), (i, -j) and (-i, j), and each row with its own mirror image.
+    return energy.factor / (n * (n - 1.0 if energy.mirrored is None else 2.0 * n - 1.0))
+
+
+def energy_of(dtype: str, options: EnergyOptions) -> MeanEnergy:
+    """The energy of rows that are computed in a dtype, from arguments that are checked."""
+    s, half_space, angular, normalization, eps = options
+    check_number(s, "s", "a number, 0 or more")
     if not 0 <= s <= 100:
         raise ValueError(f"s must be from 0 to 100, got {s!r}; 0 is the logarithm, 1 and 2 are those of the papers")
     for name, flag in (("half_space", half_space), ("angular", angular)):
@@ -268,23 +237,25 @@ def riesz_energy(dtype: str, which: Riesz, driver: Driver) -> HypersphericalEner
     if not isinstance(normalization, str) or normalization not in ("paper", "official"):
         raise ValueError(f'normalization must be "paper" or "official", got {normalization!r}')
     if eps is not None:
-        _check_number(eps, "eps", "None or a positive number")
+        check_number(eps, "eps", "None or a positive number")
         if not 1e-30 <= eps <= 1.0:
             raise ValueError(f"eps must be from 1e-30 to 1, got {eps!r}; None chooses it")
-    try:
-        return _cached_riesz(dtype, which, driver)
-    except TypeError:  # a namespace that cannot be remembered
-        return _cached_riesz.__wrapped__(dtype, which, driver)
-
-
-def gaussian_energy(z: Array, t: float, driver: Driver) -> HypersphericalEnergy:
-    """The mean of which uniformity is the log, of batches like z, its arguments checked."""
-    check_batch(z, "z")
-    dtype = compute_dtype(z, "z")
-    _check_number(t, "t", "a positive number")
-    if not 1e-6 <= t <= _LARGEST_T[dtype]:
-        raise ValueError(f"t must be from 1e-06 to {_LARGEST_T[dtype]:g} in {dtype}, got {t!r}; the paper takes 2")
-    return HypersphericalEnergy(PairSum(GaussianKernel(1.0 / float(t)), driver, offsets=True))
+    s, official, roundoff = float(s), normalization == "official", ROUNDOFF[dtype]
+    linear_below = default_eps(s, roundoff) if eps is None or official else float(eps)
+    if linear_below ** (-0.5 * s - 2.0) > (1e30 if dtype == "float32" else 1e290):
+        raise ValueError(f"eps must not be so small that eps^(-s/2 - 2) overflows in {dtype}, got {eps!r} at s = {s:g}")
+    kernel: RieszKernel | AngularKernel
+    if angular and official:
+        kernel = AngularKernel(s, linear_below, roundoff, 1.0 / math.pi, _ADDED_TO_ANGLES)
+    elif angular:
+        kernel = AngularKernel(s, linear_below, roundoff)
+    else:
+        kernel = RieszKernel(s, linear_below)
+    constant = (_ADDED_TO_SQUARES if eps is None else float(eps)) if official else 0.0
+    factor = 2.0 if official and s == 0 and not angular else 1.0
+    return MeanEnergy(
+        PairSum(AntipodalKernel(kernel) if half_space else kernel), kernel if half_space else None, constant, factor
+    )
 
 
 def unit_rows(w: Array, xp: Any) -> tuple[Array, Array]:
@@ -293,46 +264,17 @@ def unit_rows(w: Array, xp: Any) -> tuple[Array, Array]:
     return w * scale, scale
 
 
-def namespace_of(w: Array, xp: Any) -> Any:
-    """The namespace that was given, or that of the weights, which must be an array."""
-    if not hasattr(w, "dtype") or not hasattr(w, "shape"):
-        check_batch(w, "w")
-    return array_api_compat.array_namespace(w) if xp is None else xp
-
-
-def as_rows(w: Array, xp: Any) -> Array:
+def as_rows(w: Array, backend: Backend) -> Array:
     """Rows (n, D) of weights (n, ...), which must be more than one and of known size.
 
     Raises:
         TypeError, ValueError: they are not.
     """
-    shape = tuple(getattr(w, "shape", ()))
+    shape = tuple(w.shape)
     if len(shape) > 2 and None not in shape[1:]:
-        if isinstance(w, np.matrix | np.ma.MaskedArray):
-            check_batch(w, "w")
-        w = xp.reshape(w, (-1 if shape[0] is None else shape[0], math.prod(shape[1:])))
+        w = backend.xp.reshape(w, (-1 if shape[0] is None else shape[0], math.prod(shape[1:])))
     check_batch(w, "w")
     return w
-
-
-@lru_cache(maxsize=1024)
-def _cached_riesz(dtype: str, which: Riesz, driver: Driver) -> HypersphericalEnergy:
-    s, half_space, angular, normalization, eps = which
-    official, roundoff = normalization == "official", ROUNDOFF[dtype]
-    tangent = typical_eps(s, roundoff) if eps is None or official else eps
-    if tangent ** (-0.5 * s - 2.0) > (1e30 if dtype == "float32" else 1e290):
-        raise ValueError(f"eps must not be so small that eps^(-s/2 - 2) overflows in {dtype}, got {eps!r} at s = {s:g}")
-    kernel: RieszKernel | AngularKernel
-    if angular and official:
-        kernel = AngularKernel(float(s), tangent, roundoff, 1.0 / math.pi, _ADDED_TO_ANGLES)
-    elif angular:
-        kernel = AngularKernel(float(s), tangent, roundoff)
-    else:
-        kernel = RieszKernel(float(s), tangent)
-    pairs = PairSum(AntipodalKernel(kernel) if half_space else kernel, driver, offsets=True)
-    constant = (_ADDED_TO_SQUARES if eps is None else float(eps)) if official else 0.0
-    single = kernel if half_space else None
-    return HypersphericalEnergy(pairs, single, constant, 2.0 if official and s == 0 and not angular else 1.0)
 
 
 def _inverse_norms(w: Array, constant: float, xp: Any) -> tuple[Array, Array]:
@@ -343,16 +285,3 @@ def _inverse_norms(w: Array, constant: float, xp: Any) -> tuple[Array, Array]:
     nothing, one = square == 0.0, xp.ones_like(square)
     inverse = xp.reciprocal(xp.sqrt(xp.where(nothing, one, square)))
     return square, xp.where(nothing, xp.zeros_like(one), inverse)
-
-
-def _check_number(value: object, name: str, expected: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not math.isfinite(value):
-        raise ValueError(f"{name} must be finite, got {value!r}")
-
-
-def _energy(w: Array, which: Riesz, xp: Any) -> HypersphericalEnergy:
-    """The energy of weights like these, in Python's own loop."""
-    xp = namespace_of(w, xp)
-    return riesz_energy(compute_dtype(w, "w"), which, Driver(xp))

@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 import numpy as np
 
 from eccentric_core.checks import dtype_name
-from eccentric_core.energies.hyperspherical import ROUNDOFF, HypersphericalEnergy, unit_rows
-from eccentric_core.engine.kernels import at_least
+from eccentric_core.energies.hyperspherical import MeanEnergy, mean_energy_and_grad, unit_rows
+from eccentric_core.engine.precision import ROUNDOFF
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from eccentric_core.backend import Backend
     from eccentric_core.checks import Array
 
     # Standard normal numbers of a shape, in the dtype and on the device of the rows that they are for.
@@ -119,28 +120,30 @@ class AnglePreservingProjection:
     def __post_init__(self) -> None:
         _check_learned(self)
 
-    def step(self, matrix: Array, w: Array, energy: Any, xp: Any) -> Array:  # noqa: ARG002
+    def step(self, backend: Backend, matrix: Array, w: Array, energy: Any) -> Array:  # noqa: ARG002
         """P after one step, in operations that a framework can differentiate.
 
         L = |C' - C|_F / n, C the cosines of the rows x of unit length, C' those of y = P x. These n x n matrices are
         never made: |C' - C|^2 = |Y'Y|^2 + |X'X|^2 - 2 |X'Y|^2.
         """
+        xp = backend.xp
         x, _ = unit_rows(w, xp)
         y, scale = unit_rows(xp.matmul(x, xp.matrix_transpose(matrix)), xp)
-        of_y, across = xp.matmul(xp.matrix_transpose(y), y), xp.matmul(xp.matrix_transpose(x), y)
-        smaller = x if x.shape[0] is not None and x.shape[0] < x.shape[1] else xp.matrix_transpose(x)
-        of_x = xp.matmul(smaller, xp.matrix_transpose(smaller))
+        gram_y, across = xp.matmul(xp.matrix_transpose(y), y), xp.matmul(xp.matrix_transpose(x), y)
+        thinner = x if x.shape[0] is not None and x.shape[0] < x.shape[1] else xp.matrix_transpose(x)
+        gram_x = xp.matmul(thinner, xp.matrix_transpose(thinner))
         # Where all angles are kept there is no direction to go: what rounding leaves is not divided by 0.
-        least = _square(of_y, xp) * (4.0 * ROUNDOFF[dtype_name(w)])
-        square = at_least(_square(of_y, xp) + _square(of_x, xp) - 2.0 * _square(across, xp), 0.0, xp) + least
+        least = _square(gram_y, xp) * (4.0 * ROUNDOFF[dtype_name(w)])
+        square = _square(gram_y, xp) + _square(gram_x, xp) - 2.0 * _square(across, xp)
+        square = xp.clamp(square, 0.0) + least
         size = xp.sum(x * x, axis=None) * xp.sqrt(square)  # n |C' - C|
-        slope = (xp.matmul(y, of_y) - xp.matmul(x, across)) * (2.0 / size)
+        slope = (xp.matmul(y, gram_y) - xp.matmul(x, across)) * (2.0 / size)
         slope = (slope - y * xp.sum(y * slope, axis=-1, keepdims=True)) * scale
         return matrix * (1.0 - self.rate * self.decay) - self.rate * xp.matmul(xp.matrix_transpose(slope), x)
 
-    def used(self, matrix: Array, w: Array, xp: Any) -> Array:
+    def used(self, backend: Backend, matrix: Array, w: Array) -> Array:
         """The matrix whose energy counts."""
-        return self.step(matrix, w, None, xp)
+        return self.step(backend, matrix, w, None)
 
 
 @dataclass(frozen=True)
@@ -163,13 +166,14 @@ class AdversarialProjection:
         _check_learned(self)
         _check_whole(self.steps, "steps", 1)
 
-    def step(self, matrix: Array, w: Array, energy: HypersphericalEnergy, xp: Any) -> Array:
+    def step(self, backend: Backend, matrix: Array, w: Array, energy: MeanEnergy) -> Array:
         """P after one step."""
+        xp = backend.xp
         x, _ = unit_rows(w, xp)
-        slope = energy.value_and_gradients(xp.matmul(x, xp.matrix_transpose(matrix)))[1]
+        slope = mean_energy_and_grad(backend, xp.matmul(x, xp.matrix_transpose(matrix)), energy=energy)[1]
         return matrix * (1.0 - self.rate * self.decay) + self.rate * xp.matmul(xp.matrix_transpose(slope), x)
 
-    def used(self, matrix: Array, w: Array, xp: Any) -> Array:  # noqa: ARG002
+    def used(self, backend: Backend, matrix: Array, w: Array) -> Array:  # noqa: ARG002
         """The matrix whose energy counts."""
         return matrix
 

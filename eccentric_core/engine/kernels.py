@@ -1,8 +1,7 @@
-"""Kernels: the energy of a pair as a function of its squared distance in units of a bandwidth.
+"""Kernels: the energy of a pair as a function phi(t) of its squared distance t.
 
-An energy of the engine (`eccentric_core.engine.pairs`) is the sum over pairs of phi(t), t = D/h. A kernel is phi with its
-first two derivatives and h. They are written with the functions of the array API standard, from the namespace `xp`, so
-that one kernel serves every library and every framework.
+A kernel is phi with its first two derivatives, written with the functions of a namespace `xp`, so that one kernel serves
+every library and every framework. It knows no bandwidth: the rows are scaled before their distances are taken.
 """
 
 from __future__ import annotations
@@ -11,24 +10,17 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import array_api_compat
-
 if TYPE_CHECKING:
     from eccentric_core.checks import Array
 
 
 class PairKernel(Protocol):
-    """phi(t) for t = D/h >= 0. Make it a frozen dataclass: frameworks compile a sweep once for every kernel.
+    """phi(t) for t >= 0. Make it a frozen dataclass of numbers: compilers take those as arguments.
 
     Two more things may be there, for speed alone. `vanishes_at_zero = True` in its class says that phi(0) = 0 and that
     phi'(0) is finite: a row and itself then need not be told apart from other pairs. A method `value_and_slope(t, xp)`
     gives both at once, and may overwrite t where arrays can be changed.
     """
-
-    @property
-    def bandwidth(self) -> float:
-        """h, a positive number in the squared units of the latents."""
-        ...
 
     def value(self, t: Array, xp: Any) -> Array:
         """phi(t), of the shape of t."""
@@ -38,23 +30,28 @@ class PairKernel(Protocol):
         """phi'(t), of the shape of t."""
         ...
 
-    def curvature(self, t: Array, xp: Any) -> Array:
+    def second_derivative(self, t: Array, xp: Any) -> Array:
         """phi''(t), of the shape of t; only second derivatives of the sum ask for it."""
         ...
 
 
-def at_least(t: Array, lower: float, xp: Any) -> Array:
-    """The greater of t and a number, in an array of its own. A NaN stays a NaN: `maximum` and not `where`."""
-    if hasattr(xp, "at_least"):  # a framework may know better
-        return xp.at_least(t, lower)
-    return xp.maximum(t, xp.zeros((), dtype=t.dtype, device=array_api_compat.device(t)) + lower)
+def value_and_slope(kernel: PairKernel, t: Array, xp: Any) -> tuple[Array, Array]:
+    """phi(t) and phi'(t); t may be overwritten."""
+    if hasattr(kernel, "value_and_slope"):
+        both: tuple[Array, Array] = kernel.value_and_slope(t, xp)
+        return both
+    return kernel.value(t, xp), kernel.slope(t, xp)
+
+
+def vanishes_at_zero(kernel: PairKernel) -> bool:
+    """Whether the kernel says that phi(0) = 0 and that phi'(0) is finite."""
+    return getattr(kernel, "vanishes_at_zero", False)
 
 
 @dataclass(frozen=True)
 class LogarithmicKernel:
-    """phi(t) = log(1 + t), the repulsion of the eccentric loss, where the bandwidth is M."""
+    """phi(t) = log(1 + t), the repulsion of the eccentric loss, whose bandwidth is M."""
 
-    bandwidth: float
     vanishes_at_zero: ClassVar[bool] = True
 
     def value(self, t: Array, xp: Any) -> Array:
@@ -71,7 +68,7 @@ class LogarithmicKernel:
         t += 1.0
         return value, xp.reciprocal(t)
 
-    def curvature(self, t: Array, xp: Any) -> Array:
+    def second_derivative(self, t: Array, xp: Any) -> Array:
         """-1/(1 + t)^2."""
         slope = self.slope(t, xp)
         return -slope * slope
@@ -79,9 +76,7 @@ class LogarithmicKernel:
 
 @dataclass(frozen=True)
 class InverseMultiquadricKernel:
-    """phi(t) = 1/(1 + t), the kernel of WAE-MMD, where the bandwidth is C."""
-
-    bandwidth: float
+    """phi(t) = 1/(1 + t), the kernel of WAE-MMD, whose bandwidth is C."""
 
     def value(self, t: Array, xp: Any) -> Array:
         """1/(1 + t)."""
@@ -92,7 +87,7 @@ class InverseMultiquadricKernel:
         value = self.value(t, xp)
         return -value * value
 
-    def curvature(self, t: Array, xp: Any) -> Array:
+    def second_derivative(self, t: Array, xp: Any) -> Array:
         """2/(1 + t)^3."""
         value = self.value(t, xp)
         return 2.0 * value * value * value
@@ -100,9 +95,8 @@ class InverseMultiquadricKernel:
 
 @dataclass(frozen=True)
 class InverseMultiquadricMixture:
-    """phi(t) = sum over s of s/(s + t), inverse multiquadric kernels of the bandwidths s h, in one sweep."""
+    """phi(t) = sum over s of s/(s + t): inverse multiquadric kernels of several bandwidths in one sweep."""
 
-    bandwidth: float
     scales: tuple[float, ...]
 
     def value(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
@@ -122,7 +116,7 @@ class InverseMultiquadricMixture:
             slope -= one * one * (1.0 / s)
         return value, slope
 
-    def curvature(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
+    def second_derivative(self, t: Array, xp: Any) -> Array:  # noqa: ARG002
         """The sum of 2 s/(s + t)^3."""
         return sum((s / (s + t)) ** 3 * (2.0 / (s * s)) for s in self.scales)
 
@@ -130,8 +124,6 @@ class InverseMultiquadricMixture:
 @dataclass(frozen=True)
 class GaussianKernel:
     """phi(t) = exp(-t), of the uniformity loss."""
-
-    bandwidth: float
 
     def value(self, t: Array, xp: Any) -> Array:
         """exp(-t)."""
@@ -146,22 +138,21 @@ class GaussianKernel:
         value = xp.exp(-t)
         return value, -value
 
-    def curvature(self, t: Array, xp: Any) -> Array:
+    def second_derivative(self, t: Array, xp: Any) -> Array:
         """exp(-t)."""
         return xp.exp(-t)
 
 
 @dataclass(frozen=True)
 class RieszKernel:
-    """phi(t) = t^(-s/2), that is 1/|x - y|^s where the bandwidth is 1; -log(t)/2, that is log(1/|x - y|), for s = 0.
+    """phi(t) = t^(-s/2), that is 1/|x - y|^s; -log(t)/2, that is log(1/|x - y|), for s = 0.
 
-    Below eps it goes on as its tangent, so that a coincident pair has the value (1 + s/2) eps^(-s/2) (for s = 0
+    Below eps it is continued linearly, so that a coincident pair has the value (1 + s/2) eps^(-s/2) (for s = 0
     (1 - log eps)/2) and a finite slope.
     """
 
     s: float
     eps: float
-    bandwidth: float = 1.0
 
     def value(self, t: Array, xp: Any) -> Array:
         """phi(t)."""
@@ -169,18 +160,18 @@ class RieszKernel:
 
     def slope(self, t: Array, xp: Any) -> Array:
         """-(s/2) t^(-s/2 - 1), or -1/(2 t) for s = 0."""
-        return self._power(at_least(t, self.eps, xp), xp)[1]
+        return self._power(xp.clamp(t, self.eps), xp)[1]
 
     def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
         """Both, from one reciprocal."""
-        above = at_least(t, self.eps, xp)
-        value, slope = self._power(above, xp)
-        return value + slope * (t - above), slope
+        clamped = xp.clamp(t, self.eps)
+        value, slope = self._power(clamped, xp)
+        return value + slope * (t - clamped), slope
 
-    def curvature(self, t: Array, xp: Any) -> Array:
-        """(s/2) (s/2 + 1) t^(-s/2 - 2), or 1/(2 t^2) for s = 0; 0 on the tangent."""
-        above = at_least(t, self.eps, xp)
-        curvature = self._power(above, xp)[1] / above * -(0.5 * self.s + 1.0)
+    def second_derivative(self, t: Array, xp: Any) -> Array:
+        """(s/2) (s/2 + 1) t^(-s/2 - 2), or 1/(2 t^2) for s = 0; 0 below eps."""
+        clamped = xp.clamp(t, self.eps)
+        curvature = self._power(clamped, xp)[1] / clamped * -(0.5 * self.s + 1.0)
         return xp.where(t < self.eps, xp.zeros_like(t), curvature)
 
     def _power(self, t: Array, xp: Any) -> tuple[Array, Array]:
@@ -201,8 +192,8 @@ class RieszKernel:
 class AngularKernel:
     """phi(t) = a^-s, or log(1/a) for s = 0, of the angle between unit vectors: a = factor * arccos(1 - t/2) + shift.
 
-    The bandwidth is 1. Below eps it goes on as its tangent. The slope has another singularity at opposite vectors,
-    t = 4, where the force has no direction: 4 - t counts as `roundoff`^2 or more.
+    Below eps it is continued linearly. The slope has another singularity at opposite vectors, t = 4, where the force
+    has no direction: 4 - t counts as `roundoff`^2 or more.
     """
 
     s: float
@@ -210,7 +201,6 @@ class AngularKernel:
     roundoff: float
     factor: float = 1.0
     shift: float = 0.0
-    bandwidth: ClassVar[float] = 1.0
 
     def value(self, t: Array, xp: Any) -> Array:
         """phi(t)."""
@@ -222,26 +212,26 @@ class AngularKernel:
 
     def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
         """Both."""
-        above, angle, rate = self._angle(t, xp)
+        clamped, angle, rate = self._angle(t, xp)
         value, slope = self._power(angle, xp)
         slope = slope * rate
-        return value + slope * (t - above), slope
+        return value + slope * (t - clamped), slope
 
-    def curvature(self, t: Array, xp: Any) -> Array:
-        """phi''(t); 0 on the tangent."""
-        above, angle, rate = self._angle(t, xp)
+    def second_derivative(self, t: Array, xp: Any) -> Array:
+        """phi''(t); 0 below eps."""
+        clamped, angle, rate = self._angle(t, xp)
         slope = self._power(angle, xp)[1]
         plain = rate * (1.0 / self.factor)
-        curvature = slope * rate * ((above - 2.0) * plain * plain - (self.s + 1.0) * rate / angle)
+        curvature = slope * rate * ((clamped - 2.0) * plain * plain - (self.s + 1.0) * rate / angle)
         return xp.where(t < self.eps, xp.zeros_like(t), curvature)
 
     def _angle(self, t: Array, xp: Any) -> tuple[Array, Array, Array]:
-        """The t of the curve or of the end of its tangent, a, and da/dt."""
-        above = at_least(t, self.eps, xp)
-        near, far = xp.sqrt(above), xp.sqrt(at_least(4.0 - above, self.roundoff**2, xp))
+        """t, but eps where it is less, the angle a there, and da/dt."""
+        clamped = xp.clamp(t, self.eps)
+        near, far = xp.sqrt(clamped), xp.sqrt(xp.clamp(4.0 - clamped, self.roundoff**2))
         # Exact at both ends, unlike the arc cosine.
         angle = (2.0 * self.factor) * xp.atan2(near, far) + self.shift
-        return above, angle, self.factor * xp.reciprocal(near * far)
+        return clamped, angle, self.factor * xp.reciprocal(near * far)
 
     def _power(self, angle: Array, xp: Any) -> tuple[Array, Array]:
         """The energy of an angle and its derivative."""
@@ -254,10 +244,9 @@ class AngularKernel:
 
 @dataclass(frozen=True)
 class AntipodalKernel:
-    """phi(t) + phi(4 - t): a unit vector meets another one and its mirror image, for phi of bandwidth 1."""
+    """phi(t) + phi(4 - t): a unit vector meets another one and its mirror image."""
 
     kernel: RieszKernel | AngularKernel
-    bandwidth: ClassVar[float] = 1.0
 
     def value(self, t: Array, xp: Any) -> Array:
         """phi(t) + phi(4 - t)."""
@@ -270,18 +259,18 @@ class AntipodalKernel:
     def value_and_slope(self, t: Array, xp: Any) -> tuple[Array, Array]:
         """Both."""
         value, slope = self.kernel.value_and_slope(t, xp)
-        of_mirrored, slope_of_mirrored = self.kernel.value_and_slope(4.0 - t, xp)
-        value += of_mirrored
-        slope -= slope_of_mirrored
+        mirrored_value, mirrored_slope = self.kernel.value_and_slope(4.0 - t, xp)
+        value += mirrored_value
+        slope -= mirrored_slope
         return value, slope
 
-    def curvature(self, t: Array, xp: Any) -> Array:
+    def second_derivative(self, t: Array, xp: Any) -> Array:
         """phi''(t) + phi''(4 - t)."""
-        return self.kernel.curvature(t, xp) + self.kernel.curvature(4.0 - t, xp)
+        return self.kernel.second_derivative(t, xp) + self.kernel.second_derivative(4.0 - t, xp)
 
 
-def typical_eps(s: float, roundoff: float) -> float:
-    """Where a kernel of exponent s should go on as its tangent, so that rounding leaves no great force to a coincident
+def default_eps(s: float, roundoff: float) -> float:
+    """Below which t a kernel of exponent s is continued linearly, so that rounding leaves no great force to a coincident
     pair, whose force is 0: the slope there, about eps^(-s/2 - 1), times the relative error of a sum is about 1.
     """
     return math.pow(roundoff, 2.0 / (s + 2.0))

@@ -1,109 +1,111 @@
-"""The engine: a sum over pairs of phi(D_ij) and its derivatives, in one sweep over tiles.
+"""Sums over pairs of phi(D_ij / h) and their derivatives, for any kernel, in O(n d) memory.
 
-    S = sum over pairs (i, j) of phi(D_ij / h),   D_ij = |x_i - y_j|^2,   h the kernel's bandwidth
+    S = sum over pairs (i, j) of phi(D_ij / h),   D_ij = |x_i - y_j|^2,   h the bandwidth
 
-    dS/dx_i = sum over j of (2/h) phi'(D_ij / h) (x_i - y_j)
+    dS/dx_i = sum over j of (2/h) phi'(D_ij / h) (x_i - y_j),   dS/dh = -(1/(2h)) sum_i <x_i, dS/dx_i>
 
 The pairs are those of one set with itself (i != j, in both orders) or of one set with another (all i and j). Any energy
-of this form is a small object with phi and its derivatives (`eccentric_core.engine.kernels`). `eccentric_core.engine.tiles` is what
-one tile computes, `eccentric_core.engine.sweep` the loop over tiles. Memory is O(n d) and one tile, never n x n.
+of this form needs a small object with phi and its derivatives (`eccentric_core.engine.kernels`).
 
-The batch mean is subtracted first: distances don't change, but what remains is small, and rounding with it. The
-gradient is a difference of large sums, so rounding of the sums is what limits it. A constant part of the slopes w makes
-up most of them, and what it adds to the gradient is known in closed form: the tiles work with w - c, where c = phi' at
-the mean of t. Where a few close pairs have slopes far above all others, the sums can be kept in float64 (`wide`).
-
-A framework binds an `Energy`: a `PairSum` with a driver of its own, or what is made of one.
+Here the rows are centred and scaled: phi(D/h) of rows x is phi(D) of rows x / sqrt(h). The batch mean is subtracted
+first, as distances don't change, but what remains is small, and rounding with it. What follows knows no bandwidth: the
+dense form (`eccentric_core.engine.dense`) up to one tile, else a sweep (`eccentric_core.engine.sweep`) over tiles
+(`eccentric_core.engine.tiles`).
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import array_api_compat
-import numpy as np
-
-from eccentric_core.checks import check_bandwidth, check_batch, check_tile_rows, compute_dtype
-from eccentric_core.engine.sweep import Driver, slices, sweep
+from eccentric_core.backend import Backend, backend_of
+from eccentric_core.checks import check_bandwidth, check_batch, compute_dtype, dtype_name, parameter
+from eccentric_core.engine.dense import dense_value, dense_value_and_gradients
+from eccentric_core.engine.precision import few
+from eccentric_core.engine.sweep import sweep
 from eccentric_core.engine.tiles import (
-    Moving,
+    ROW_AXES,
+    TANGENT_AXES,
     Rows,
+    Tangents,
     derivative_of_moments,
-    energy,
-    energy_and_gradient,
-    energy_and_moments,
     gradient_of_moments,
+    mean_slope,
     prepare,
     prepare_direction,
-    second_moments,
-    typical_slope,
+    tile_second_moments,
+    tile_value,
+    tile_value_and_moments,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from eccentric_core.checks import Array
+    from eccentric_core.checks import Array, Number
     from eccentric_core.engine.kernels import PairKernel
     from eccentric_core.engine.sweep import Forms
 
-# Up to this many rows a sweep is computed in float64 where the device has it, whatever the dtype.
-FEW_ROWS = 64
 
-# Where the rows are in the fields of `Rows` and of `Moving`.
-_AXES = (-2, -2, -1)
-_AXES_MOVING = (*_AXES, -2, -1)
-
-
-# NaN and infinity flow through to the result, which tells of them; warnings on the way would only repeat it.
-flowing = np.errstate(invalid="ignore", over="ignore")
-
-
-@flowing
 def pair_sum(
-    x: Array, y: Array | None = None, *, kernel: PairKernel, tile_rows: int | None = None, xp: Any = None
-) -> Array:
-    """The sum over pairs of phi(|x_i - y_j|^2 / h).
-
-    Args:
-        x: rows of shape (..., n, d), real floating; leading axes are separate batches.
-        y: rows of shape (..., m, d) with the same leading axes, dtype and library; None for the pairs of x.
-        kernel: phi and h.
-        tile_rows: rows of one tile; None chooses from the device and the dtype.
-        xp: the array namespace; None takes it from x.
-
-    Returns:
-        An array of shape (...): the sum over all ordered pairs i != j of x, or over all i and j of x and y. float64
-        for float64, otherwise float32.
-
-    Raises:
-        TypeError, ValueError: an argument is not as described.
-
-    NaN and infinity in the rows appear in the result.
-
-    >>> from eccentric_core import InverseMultiquadricKernel
-    >>> float(pair_sum(np.asarray([[0.0], [1.0], [3.0]]), kernel=InverseMultiquadricKernel(1.0)))
-    1.6
-    """
-    return _bound(x, y, kernel, tile_rows, xp).value(*_sets(x, y))
-
-
-@flowing
-def pair_sum_and_grad(
     x: Array,
     y: Array | None = None,
     *,
     kernel: PairKernel,
-    tile_rows: int | None = None,
-    xp: Any = None,
+    bandwidth: Number = 1.0,
+    self_pairs: bool = False,
     wide: bool = False,
+) -> Array:
+    """The sum over pairs of phi(|x_i - y_j|^2 / h).
+
+    Args:
+        x: rows of shape (..., n, d), real floating, of any library; leading axes are separate batches.
+        y: rows of shape (..., m, d) with the same leading axes, dtype and library; None for the pairs of x.
+        kernel: phi; see `PairKernel`.
+        bandwidth: h, a positive number or 0-d tensor in the squared units of the rows.
+        self_pairs: of one set, count the pairs i = j, too (V-statistics): they add n phi(0).
+        wide: keep the sums that make the gradients in float64, whatever the dtype, on devices that have it. For kernels
+            whose slopes at close pairs are far above all others.
+
+    Returns:
+        An array of shape (...): the sum over all ordered pairs i != j of x, or over all i and j of x and y. float64
+        for float64, otherwise float32. It has the derivatives of its framework, with respect to the rows and to a
+        bandwidth that is a tensor.
+
+    Raises:
+        TypeError, ValueError: an argument is not as described.
+
+    NaN and inf in the rows propagate to the result. Time is O(n m d), memory O((n + m) d).
+
+    >>> from eccentric_core import InverseMultiquadricKernel
+    >>> x = np.asarray([[0.0], [1.0], [3.0]])
+    >>> float(pair_sum(x, kernel=InverseMultiquadricKernel()))
+    1.6
+    >>> float(pair_sum(x, kernel=InverseMultiquadricKernel(), self_pairs=True))
+    4.6
+    """
+    backend, bandwidth = _checked(x, y, bandwidth)
+    if self_pairs and y is not None:
+        raise ValueError("self_pairs must be False for two sets, whose pairs i = j count anyway")
+    return backend.run(_pair_sum, x, y, bandwidth, f=PairSum(kernel, wide), self_pairs=self_pairs)
+
+
+def _pair_sum(backend: Backend, x: Array, y: Array | None, bandwidth: Any, *, f: PairSum, self_pairs: bool) -> Array:
+    x, y, bandwidth = _entered(backend, x, y, bandwidth)
+    total = backend.differentiable(f, x, y, None, bandwidth)
+    if self_pairs:
+        at_zero = f.kernel.value(backend.xp.zeros_like(x[..., :1, :1]), backend.xp)[..., 0, 0]
+        total = total + at_zero * backend.rows(x)
+    return total
+
+
+def pair_sum_and_grad(
+    x: Array, y: Array | None = None, *, kernel: PairKernel, bandwidth: Number = 1.0, wide: bool = False
 ) -> tuple[Array, ...]:
     """`pair_sum` and its gradient with respect to x, and to y where there is one, from the same sweep.
 
     Args:
-        x, y, kernel, tile_rows, xp: as in `pair_sum`.
-        wide: keep the sums that make the gradient in float64, whatever the dtype, on devices that have it.
+        x, y, kernel, bandwidth, wide: as in `pair_sum`.
 
     Returns:
         (sum, gradient of x) or (sum, gradient of x, gradient of y); a gradient has the shape of its rows and the
@@ -112,10 +114,16 @@ def pair_sum_and_grad(
     Raises:
         TypeError, ValueError: an argument is not as described.
     """
-    return _bound(x, y, kernel, tile_rows, xp, wide=wide).value_and_gradients(*_sets(x, y))
+    backend, bandwidth = _checked(x, y, bandwidth)
+    results = backend.run(_pair_sum_and_grad, x, y, bandwidth, f=PairSum(kernel, wide))
+    return tuple(results)
 
 
-@flowing
+def _pair_sum_and_grad(backend: Backend, x: Array, y: Array | None, bandwidth: Any, *, f: PairSum) -> tuple[Array, ...]:
+    x, y, bandwidth = _entered(backend, x, y, bandwidth)
+    return backend.value_and_gradients(f, x, y, None, bandwidth)[: 2 if y is None else 3]
+
+
 def pair_sum_hvp(
     x: Array,
     u: Array,
@@ -123,8 +131,7 @@ def pair_sum_hvp(
     v: Array | None = None,
     *,
     kernel: PairKernel,
-    tile_rows: int | None = None,
-    xp: Any = None,
+    bandwidth: Number = 1.0,
     wide: bool = False,
 ) -> tuple[Array, ...]:
     """The Hessian of `pair_sum` times a vector: the derivative of its gradients along the directions u and v.
@@ -132,7 +139,7 @@ def pair_sum_hvp(
         sum over j of (2/h) [phi'(t_ij) (u_i - v_j) + (2/h) phi''(t_ij) <x_i - y_j, u_i - v_j> (x_i - y_j)]
 
     Args:
-        x, y, kernel, tile_rows, xp, wide: as in `pair_sum_and_grad`.
+        x, y, kernel, bandwidth, wide: as in `pair_sum`.
         u, v: directions of the shapes and dtypes of x and y.
 
     Returns:
@@ -143,197 +150,292 @@ def pair_sum_hvp(
 
     >>> from eccentric_core import LogarithmicKernel
     >>> x, u = np.asarray([[0.0], [1.0]]), np.asarray([[0.0], [1.0]])
-    >>> print(pair_sum_hvp(x, u, kernel=LogarithmicKernel(3.0))[0].round(3))
+    >>> print(pair_sum_hvp(x, u, kernel=LogarithmicKernel(), bandwidth=3.0)[0].round(3))
     [[-0.5]
      [ 0.5]]
     """
+    backend, bandwidth = _checked(x, y, bandwidth)
     for name, rows, direction in (("u", x, u), ("v", y, v)):
         facts, expected = ((getattr(a, "shape", None), getattr(a, "dtype", None)) for a in (direction, rows))
         if facts != expected:
             raise ValueError(
                 f"{name} must have the shape and dtype of what it is a direction of, {expected}, got {facts}"
             )
-    return _bound(x, y, kernel, tile_rows, xp, wide=wide).hvp(_sets(x, y), _sets(u, v))
+    results = backend.run(_pair_sum_hvp, x, u, y, v, bandwidth, f=PairSum(kernel, wide))
+    return tuple(results)
 
 
-class Energy(Protocol):
-    """A number per batch of rows, with its derivatives: what a framework binds."""
+def _pair_sum_hvp(
+    backend: Backend, x: Array, u: Array, y: Array | None, v: Array | None, bandwidth: Any, *, f: PairSum
+) -> tuple[Array, ...]:
+    u, v, _ = _entered(backend, u, v, 1.0)
+    x, y, bandwidth = _entered(backend, x, y, bandwidth)
+    return f.hvp(backend, (x, y, None, bandwidth), (u, v, None, None))[: 1 if y is None else 2]
 
-    def value(self, *sets: Array) -> Array:
-        """The energy, of shape (...)."""
-        ...
 
-    def value_and_gradients(self, *sets: Array) -> tuple[Array, ...]:
-        """The energy and its gradient with respect to every set."""
-        ...
+def _checked(x: Array, y: Array | None, bandwidth: Any) -> tuple[Backend, Any]:
+    """The backend, and h as a number or a tensor of it. Static facts alone are checked."""
+    backend = backend_of(x, "x")
+    d = check_batch(x, "x", min_rows=1)[1]
+    if y is not None:
+        if backend_of(y, "y") is not backend:
+            raise TypeError(f"y must be of the library of x, got {type(y).__name__} beside {type(x).__name__}")
+        check_pair(x, y, d, check_batch(y, "y", min_rows=1)[1], ("x", "y"))
+    bandwidth = parameter(bandwidth, "bandwidth", backend, x)
+    check_bandwidth(bandwidth, compute_dtype(x, "x"), "bandwidth")
+    return backend, bandwidth
 
-    def hvp(self, sets: Sequence[Array], directions: Sequence[Array]) -> tuple[Array, ...]:
-        """The derivative of the gradient of every set along the directions of all."""
-        ...
+
+def check_pair(x: Array, y: Array, x_dim: Any, y_dim: Any, names: tuple[str, str]) -> None:
+    """Check by static facts that two sets have the same leading axes, dimension and dtype to compute in."""
+    known = zip((*y.shape[:-2], y_dim), (*x.shape[:-2], x_dim), strict=False)
+    if len(y.shape) != len(x.shape) or any(None not in pair and pair[0] != pair[1] for pair in known):
+        raise ValueError(
+            f"{names[1]} must have the leading axes and the dimension of {names[0]}, got {tuple(y.shape)} beside "
+            f"{tuple(x.shape)}"
+        )
+    if compute_dtype(y, names[1]) != compute_dtype(x, names[0]):
+        raise TypeError(
+            f"{names[1]} must have the dtype of {names[0]}, got {y.dtype} beside {x.dtype}; convert one of them"
+        )
+
+
+def _entered(backend: Backend, x: Array, y: Array | None, bandwidth: Any) -> tuple[Array, Array | None, Any]:
+    """The rows in the dtype to compute in, and one bandwidth for each of their batches."""
+    xp = backend.xp
+    dtype = getattr(xp, compute_dtype(x, "x"))
+    x, y = (None if rows is None else xp.astype(rows, dtype, copy=False) for rows in (x, y))
+    return x, y, spread(bandwidth, x, backend)
+
+
+def spread(number: Any, x: Array, backend: Backend) -> Any:
+    """A 0-d tensor as one for each batch of rows, so that its derivative is summed over them; a number as it is."""
+    if isinstance(number, float) or len(x.shape) == 2:
+        return number
+    return number + backend.xp.zeros_like(x[..., 0, 0])
+
+
+class _Scaled(NamedTuple):
+    """Centred rows in units of sqrt(h), and their e in units of h."""
+
+    x: Array
+    y: Array | None
+    e: Array | None
 
 
 @dataclass(frozen=True)
 class PairSum:
-    """A sum over pairs as a function of one set of rows or of two, for a framework to bind.
+    """A sum over pairs as a function to differentiate: of rows x, rows y or None, e or None, and a bandwidth h.
 
-    The sets are arrays of shapes (..., n, d) and (..., m, d) that `check_sets` has seen. Results have the dtype to
-    compute in: float64 for float64, otherwise float32. With offsets the last column of the rows is no coordinate but a
-    number a_i, and D_ij is |x_i - y_j|^2 + a_i + a_j.
+        t_ij = (|x_i - y_j|^2 + e_i + e_j) / h
+
+    The rows have shapes (..., n, d) and (..., m, d), e has shape (..., n, 1) and is for one set alone: the squared
+    norm of row i counts as |x_i|^2 + e_i. h is a number, or a tensor of shape (...). All have the dtype to compute in,
+    float32 or float64, as have all results.
+
+    Attributes:
+        kernel: phi.
+        wide: keep the sums that make gradients in float64 where the device has it.
+        tile_rows: rows of a tile; None lets the backend choose.
     """
 
     kernel: PairKernel
-    driver: Driver
-    tile_rows: int | None = None
     wide: bool = False
-    offsets: bool = False
+    tile_rows: int | None = None
 
-    def value(self, *sets: Array) -> Array:
+    def value(self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any) -> Array:
         """The sum, of shape (...)."""
-        return self._by_batches(self._value, sets)[0]
+        scaled, _, dtype = self._scaled(backend, x, y, e, h, wide=False)
+        (total,) = self._by_batches(self._value, backend, dtype, scaled)
+        return backend.xp.astype(total, x.dtype, copy=False)
 
-    def value_and_gradients(self, *sets: Array) -> tuple[Array, ...]:
-        """The sum and its gradient with respect to every set."""
-        return self._by_batches(self._value_and_gradients, sets)
+    def value_and_gradients(
+        self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any
+    ) -> tuple[Any, ...]:
+        """The sum, and its gradient with respect to each of x, y, e and h; None for what is None or a number."""
+        scaled, scales, dtype = self._scaled(backend, x, y, e, h, wide=self.wide)
+        total, *gradients = self._by_batches(self._gradients, backend, dtype, scaled)
+        grad_h = None
+        if not isinstance(h, float):
+            grad_h = _along(scaled, gradients, backend.xp) * (-0.5 / backend.xp.astype(h, scaled.x.dtype, copy=False))
+        return _as(x.dtype, (total, *_times(gradients, scales), grad_h), backend.xp)
 
-    def hvp(self, sets: Sequence[Array], directions: Sequence[Array]) -> tuple[Array, ...]:
-        """The derivative of the gradient of every set along the directions of all."""
-        return self._by_batches(self._hvp, (*sets, *directions))
+    def hvp(self, backend: Backend, arrays: Sequence[Any], directions: Sequence[Any]) -> tuple[Any, ...]:
+        """The derivative of each gradient along the directions of all; a direction may be None for 0.
 
-    def _value(self, sets: Sequence[Array]) -> tuple[Array, ...]:
-        rows, xp = self._prepared(sets), self.driver.xp
+        With X = x / sqrt(h), E = e / h and r the direction of h these move by X' = u / sqrt(h) - X r/(2h) and
+        E' = e' / h - E r/h. The gradients are G / sqrt(h), W / h and -(<G, X> + 2 <W, E>) / (2h).
+        """
+        xp, (x, y, e, h), (u, v, de, r) = backend.xp, arrays, directions
+        scaled, scales, dtype = self._scaled(backend, x, y, e, h, wide=self.wide)
+        along = [
+            a if a is None else xp.zeros_like(a) if given is None else xp.astype(given, a.dtype, copy=False)
+            for given, a in zip((u, v, de), scaled, strict=True)
+        ]
+        # The same constant is taken from all directions: their differences don't change, and rounding becomes less.
+        centre = xp.mean(along[0], axis=-2, keepdims=True)
+        along[:2] = (a if a is None else a - centre for a in along[:2])
+        along = _times(along, scales)
+        if isinstance(h, float):
+            changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *along))
+            return _as(x.dtype, (*_times(changes, scales), None), xp)
+        h = xp.astype(h, scaled.x.dtype, copy=False)
+        rate = xp.zeros_like(h) if r is None else xp.astype(r, h.dtype, copy=False) / h
+        rates = [rate[..., None, None] * power for power in (0.5, 0.5, 1.0)]
+        along = [a if a is None else a - b for a, b in zip(along, _times(scaled, rates), strict=True)]
+        gradients = self._by_batches(self._gradients, backend, dtype, scaled)[1:]
+        changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *along))
+        turn = _along(scaled, changes, xp) + _along(along, gradients, xp) - _along(scaled, gradients, xp) * rate
+        changes = [a if a is None else a - b for a, b in zip(changes, _times(gradients, rates), strict=True)]
+        return _as(x.dtype, (*_times(changes, scales), turn * (-0.5 / h)), xp)
+
+    def _scaled(
+        self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, *, wide: bool
+    ) -> tuple[_Scaled, tuple[Any, Any, Any], Any]:
+        """The rows to sum over, how they and e were scaled, and the dtype of distances if it is not theirs."""
+        xp, dtype = backend.xp, None
+        few_rows = few(x.shape[-2], *(() if y is None else (y.shape[-2],)))
+        if (wide or few_rows) and dtype_name(x) == "float32" and backend.has_float64(x):
+            dtype = None if few_rows else x.dtype
+            x, y, e = _as(xp.float64, (x, y, e), xp)
+        # The mean of the first set, which must be the same for both.
+        centre = xp.mean(x, axis=-2, keepdims=True)
+        x, y = x - centre, None if y is None else y - centre
+        if not isinstance(h, float):
+            root = xp.reciprocal(xp.sqrt(xp.astype(h, x.dtype, copy=False)))[..., None, None]
+        elif h == 1.0:
+            return _Scaled(x, y, e), (1.0, 1.0, 1.0), dtype
+        else:
+            root = 1.0 / math.sqrt(h)
+        scales = root, root, root * root
+        return _Scaled(*_times((x, y, e), scales)), scales, dtype
+
+    def _value(self, backend: Backend, dtype: Any, x: Array, y: Array | None, e: Array | None) -> tuple[Array]:
+        xp = backend.xp
+        if self._is_dense(backend, x, y):
+            return (dense_value(*(_as(dtype, (x, y, e), xp) if dtype else (x, y, e)), self.kernel, xp),)
+        sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
-            total = energy(Rows(*x), Rows(*y), self.kernel, xp, diagonal=diagonal)
+            total = tile_value(Rows(*x), Rows(*y), self.kernel, xp, masked=diagonal)
             # Off the diagonal of one set a pair counts in both orders.
-            return (total if diagonal or len(rows) == 2 else total * 2.0,), (None,)
+            return (total if diagonal or len(sets) == 2 else total * 2.0,), (None,)
 
-        def outline(x: Forms) -> tuple[Array, ...]:
+        def templates(x: Forms) -> tuple[Array, ...]:
             return (_total_like(x, xp),)
 
-        return (sweep(rows, _AXES, step, outline, self.driver, self._tile_rows(sets), totals=1)[0][0],)
+        return (sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)[0][0],)
 
-    def _value_and_gradients(self, sets: Sequence[Array]) -> tuple[Array, ...]:
-        xp, n = self.driver.xp, sets[0].shape[-2]
-        if len(sets) == 1 and n is not None and n <= self._tile_rows(sets):
-            (x,) = self._centred(sets)
-            dtype = self._moment_dtype(sets)
-            total, gradient = energy_and_gradient(x, self.kernel, xp, dtype=dtype, offsets=self.offsets)
-            return total, gradient * self._factor(sets)
-        rows = self._prepared(sets)
-        shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
+    def _gradients(
+        self, backend: Backend, dtype: Any, x: Array, y: Array | None, e: Array | None
+    ) -> tuple[Array | None, ...]:
+        """The sum and its gradients with respect to x, y and e, for h = 1."""
+        xp = backend.xp
+        if self._is_dense(backend, x, y):
+            return dense_value_and_gradients(x, y, e, self.kernel, xp, dtype=dtype)
+        sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
+        slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
-            options = {"shift": shift, "diagonal": diagonal, "offsets": self.offsets}
-            total, of_x, *of_y = energy_and_moments(Rows(*x), Rows(*y), self.kernel, xp, **options)
-            return (total if diagonal or len(rows) == 2 else total * 2.0, of_x), (None, *of_y)
+            options = {"slope": slope, "diagonal": diagonal, "masked": diagonal}
+            total, moment_x, *moment_y = tile_value_and_moments(Rows(*x), Rows(*y), self.kernel, xp, **options)
+            return (total if diagonal or len(sets) == 2 else total * 2.0, moment_x), (None, *moment_y)
 
-        def outline(x: Forms) -> tuple[Array, ...]:
+        def templates(x: Forms) -> tuple[Array, ...]:
             return _total_like(x, xp), Rows(*x).columns
 
-        sums = sweep(rows, _AXES, step, outline, self.driver, self._tile_rows(sets), totals=1)
-        gradients = (
-            gradient_of_moments(x, y, of_x[1], shift, xp, offsets=self.offsets) * self._factor(sets)
-            for x, y, of_x in zip(rows, reversed(rows), sums, strict=True)
-        )
-        return sums[0][0], *gradients
+        sums = sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)
+        moments = (moment for _, moment in sums)
+        gradients = [
+            gradient_of_moments(rows, other, moment, slope, xp)
+            for rows, other, moment in zip(sets, reversed(sets), moments, strict=True)
+        ]
+        return sums[0][0], *_of_ends(gradients, e)
 
-    def _hvp(self, arrays: Sequence[Array]) -> tuple[Array, ...]:
-        sets, directions = arrays[: len(arrays) // 2], arrays[len(arrays) // 2 :]
-        xp = self.driver.xp
-        # The same constant from all directions: their differences don't change, and rounding becomes less.
-        along = zip(self._prepared(sets), self._centred(directions), strict=True)
-        rows = [prepare_direction(x, u, xp, offsets=self.offsets) for x, u in along]
-        shift = typical_slope(rows[0], rows[-1], self.kernel, xp)
+    def _hvp(
+        self,
+        backend: Backend,
+        dtype: Any,
+        x: Array,
+        y: Array | None,
+        e: Array | None,
+        u: Array,
+        v: Array | None,
+        de: Array | None,
+    ) -> tuple[Array | None, ...]:
+        """The derivatives of these gradients along u, v and de."""
+        xp = backend.xp
+        sets = [prepare_direction(prepare(x, e, xp, dtype=dtype), u, de, xp)]
+        if y is not None:
+            sets.append(prepare_direction(prepare(y, None, xp, dtype=dtype), v, None, xp))
+        slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
-            of_x, *of_y = second_moments(Moving(*x), Moving(*y), self.kernel, xp, shift=shift, diagonal=diagonal)
-            return of_x, *of_y
+            options = {"slope": slope, "diagonal": diagonal, "masked": diagonal}
+            return tile_second_moments(Tangents(*x), Tangents(*y), self.kernel, xp, **options)
 
-        def outline(x: Forms) -> tuple[Array, ...]:
-            columns = Moving(*x).columns
+        def templates(x: Forms) -> tuple[Array, ...]:
+            columns = Tangents(*x).columns
             return columns[..., :1, :], columns[..., 1:, :], columns
 
-        sums = sweep(rows, _AXES_MOVING, step, outline, self.driver, self._tile_rows(sets), totals=0)
-        return tuple(
-            derivative_of_moments(x, y, of_x, shift, xp, offsets=self.offsets) * self._factor(sets)
-            for x, y, of_x in zip(rows, reversed(rows), sums, strict=True)
-        )
+        sums = sweep(sets, TANGENT_AXES, step, templates, backend, self._tile_rows(backend, x), totals=0)
+        changes = [
+            derivative_of_moments(rows, other, moments, slope, xp)
+            for rows, other, moments in zip(sets, reversed(sets), sums, strict=True)
+        ]
+        return _of_ends(changes, e)
 
-    def _factor(self, sets: Sequence[Array]) -> float:
-        # Of one set a row is at either end of its pairs.
-        return (4.0 if len(sets) == 1 else 2.0) / self.kernel.bandwidth
+    def _is_dense(self, backend: Backend, x: Array, y: Array | None) -> bool:
+        """Whether all pairs fit into one tile, or the loop cannot count rows that are a symbol."""
+        tile = self._tile_rows(backend, x)
+        sizes = [rows.shape[-2] for rows in (x, y) if rows is not None]
+        return all(size <= tile if isinstance(size, int) else backend.is_symbol(size) for size in sizes)
 
-    def _prepared(self, sets: Sequence[Array]) -> list[Rows]:
-        options = {"dtype": self._moment_dtype(sets), "offsets": self.offsets}
-        return [prepare(rows, self.kernel.bandwidth, self.driver.xp, **options) for rows in self._centred(sets)]
-
-    def _centred(self, sets: Sequence[Array]) -> list[Array]:
-        """The sets without the mean of the first, which must be the same for both. An offset has no origin."""
-        xp = self.driver.xp
-        centre = xp.mean(sets[0], axis=-2, keepdims=True)
-        if self.offsets:
-            centre = xp.concat([centre[..., :-1], xp.zeros_like(centre[..., -1:])], axis=-1)
-        return [rows - centre for rows in sets]
-
-    def _moment_dtype(self, sets: Sequence[Array]) -> Any:
-        return self.driver.xp.float64 if self.wide and self.driver.has_float64(sets[0]) else sets[0].dtype
-
-    def _tile_rows(self, sets: Sequence[Array]) -> int:
-        return self.tile_rows or self.driver.tile_rows(sets[0])
+    def _tile_rows(self, backend: Backend, x: Array) -> int:
+        return self.tile_rows or backend.tile_rows(x)
 
     def _by_batches(
-        self, function: Callable[[Sequence[Array]], tuple[Array, ...]], arrays: Sequence[Array]
-    ) -> tuple[Array, ...]:
-        """The function of arrays in the dtype to compute in, of some batches at a time."""
-        xp, driver = self.driver.xp, self.driver
-        result_dtype = getattr(xp, compute_dtype(arrays[0], "x"))
-        # A single outlier drags the mean of few rows far away from the others. For few rows float64 costs nothing.
-        sizes = [rows.shape[-2] for rows in arrays]
-        few = all(size is not None and size <= FEW_ROWS for size in sizes) and driver.has_float64(arrays[0])
-        dtype = xp.float64 if few else result_dtype
-        arrays = [xp.astype(rows, dtype, copy=False) for rows in arrays]
-        lead = driver.shape(arrays[0])[:-2]
-        if not lead or not driver.splits_batches:
-            results = function(arrays)
-        else:
-            # Leading axes become one, and the rows of many small batches share a tile.
-            batches, tile = math.prod(lead), self._tile_rows(arrays)
-            step = max(1, tile * tile // math.prod(min(tile, size) for size in (sizes[0], sizes[-1])))
-            flat = [xp.reshape(rows, (batches, *rows.shape[-2:])) for rows in arrays]
-            parts = [function([rows[some, ...] for rows in flat]) for some in slices(batches, step)]
-            joined = [part[0] if len(part) == 1 else xp.concat(part, axis=0) for part in zip(*parts, strict=True)]
-            results = tuple(xp.reshape(result, (*lead, *result.shape[1:])) for result in joined)
-        return tuple(xp.astype(result, result_dtype, copy=False) for result in results)
+        self, function: Callable[..., tuple[Any, ...]], backend: Backend, dtype: Any, arrays: Sequence[Any]
+    ) -> tuple[Any, ...]:
+        """The function of these arrays, of some batches at a time."""
+        x, y = arrays[:2]
+        lead = backend.shape(x)[:-2]
+        if not lead or not backend.splits_batches:
+            return function(backend, dtype, *arrays)
+        # Leading axes become one, and the rows of many small batches share a tile.
+        xp, batches, tile = backend.xp, math.prod(lead), self._tile_rows(backend, x)
+        of_a_batch = math.prod(max(1, min(tile, rows.shape[-2])) for rows in (x, x if y is None else y))
+        step = max(1, tile * tile // of_a_batch)
+        flat = [a if a is None else xp.reshape(a, (batches, *a.shape[-2:])) for a in arrays]
+        starts = range(0, max(batches, 1), step)
+        parts = [function(backend, dtype, *(a if a is None else a[i : i + step, ...] for a in flat)) for i in starts]
+        joined = [
+            part[0] if len(part) == 1 or part[0] is None else xp.concat(part, axis=0)
+            for part in zip(*parts, strict=True)
+        ]
+        return tuple(a if a is None else xp.reshape(a, (*lead, *a.shape[1:])) for a in joined)
 
 
-def check_sets(sets: Sequence[Array], kernel: PairKernel) -> None:
-    """Check one set or two, and the bandwidth of a kernel for them, by static facts alone."""
-    x = sets[0]
-    d = check_batch(x, "x", min_rows=1)[1]
-    for y in sets[1:]:
-        m_d = check_batch(y, "y", min_rows=1)[1]
-        known = zip((*y.shape[:-2], m_d), (*x.shape[:-2], d), strict=False)
-        if len(y.shape) != len(x.shape) or any(None not in pair and pair[0] != pair[1] for pair in known):
-            raise ValueError(
-                f"y must have the leading axes and the dimension of x, got {tuple(y.shape)} beside {tuple(x.shape)}"
-            )
-        if compute_dtype(y, "y") != compute_dtype(x, "x"):
-            raise TypeError(f"y must have the dtype of x, got {y.dtype} beside {x.dtype}; convert one of them")
-    check_bandwidth(kernel.bandwidth, compute_dtype(x, "x"))
+def _of_ends(gradients: Sequence[tuple[Array, Array]], e: Array | None) -> tuple[Array | None, ...]:
+    """The gradients with respect to x, y and e from sums over the pairs of each row."""
+    # Of one set a row is at either end of its pairs.
+    factor = 4.0 if len(gradients) == 1 else 2.0
+    grad_y = None if len(gradients) == 1 else gradients[1][0] * factor
+    return gradients[0][0] * factor, grad_y, None if e is None else gradients[0][1] * (0.5 * factor)
 
 
-def _sets(x: Array, y: Array | None) -> tuple[Array, ...]:
-    return (x,) if y is None else (x, y)
+def _along(rows: Sequence[Any], gradients: Sequence[Any], xp: Any) -> Array:
+    """<G, X> of all rows, and 2 <W, E>."""
+    products = [xp.sum(g * x, axis=(-2, -1)) for g, x in zip(gradients, rows, strict=True) if g is not None]
+    return sum(products[:-1], start=products[-1] * (1.0 if gradients[2] is None else 2.0))
 
 
-def _bound(
-    x: Array, y: Array | None, kernel: PairKernel, tile_rows: int | None, xp: Any, *, wide: bool = False
-) -> PairSum:
-    """The sum over pairs in Python's own loop, its arguments checked."""
-    check_sets(_sets(x, y), kernel)
-    check_tile_rows(tile_rows)
-    xp = array_api_compat.array_namespace(*_sets(x, y)) if xp is None else xp
-    return PairSum(kernel, Driver(xp), tile_rows, wide)
+def _times(arrays: Sequence[Any], factors: Sequence[Any]) -> list[Any]:
+    return [a if a is None else a * by for a, by in zip(arrays, factors, strict=True)]
+
+
+def _as(dtype: Any, arrays: Sequence[Any], xp: Any) -> tuple[Any, ...]:
+    return tuple(a if a is None else xp.astype(a, dtype, copy=False) for a in arrays)
 
 
 def _total_like(forms: Forms, xp: Any) -> Array:

@@ -32,7 +32,8 @@ import numpy as np
 from mpmath.ctx_iv import MPIntervalContext
 from mpmath.ctx_mp import MPContext
 
-from eccentric_core.checks import check_scale, dim_array
+from eccentric_core.checks import dim_array
+from eccentric_core.theory.scale import check_scale
 from eccentric_core.theory.sphere import solve_theorem1
 
 if TYPE_CHECKING:

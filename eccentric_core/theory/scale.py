@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from eccentric_core.checks import check_scale, dim_array, mu_array
-from eccentric_core.theory.sphere import solve_theorem1
+from eccentric_core.checks import dim_array, mu_array
+from eccentric_core.theory.sphere import solve_theorem1, traced_root
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
-    from eccentric_core.checks import Floats, Scale
+    from eccentric_core.backend import Backend
+    from eccentric_core.checks import Array, Floats, Scale
 
 
 def kernel_scale(
@@ -49,8 +50,38 @@ def kernel_scale(
     d, m = dim_array(dim), mu_array(mu)
     excess = 2.0 * m - 1.0
     if method == "paper":
-        return (2.0 * d * (1.0 + 1.0 / (2.0 * m * (d - 1.0))) / excess)[()]
+        return paper_scale(d, m)[()]
     return (4.0 * d / solve_theorem1(d, excess))[()]
+
+
+def paper_scale(dim: Any, mu: Any) -> Any:
+    """The paper's formula, of numbers, arrays or tensors."""
+    return 2.0 * dim * (1.0 + 1.0 / (2.0 * mu * (dim - 1.0))) / (2.0 * mu - 1.0)
+
+
+def traced_scale(z: Array, mu: Any, method: str, backend: Backend) -> Array:
+    """M for rows like z and a mu that may be a tensor, in operations of its framework, which differentiate it twice."""
+    # A product, as PyTorch's compiler would make a constant of a number that it makes a tensor of.
+    mu = backend.beside(1.0, z) * mu if isinstance(mu, float) else mu
+    if method == "paper":
+        return paper_scale(z.shape[-1], mu)
+    return 4.0 * z.shape[-1] / traced_root(z.shape[-1], 2.0 * mu - 1.0, backend)
+
+
+def check_scale(scale: object) -> None:
+    """Check that scale is "paper", "exact", a positive number or, for the theory, an array of them."""
+    if isinstance(scale, str):
+        good = scale in ("paper", "exact")
+    elif isinstance(scale, int | float):
+        good = not isinstance(scale, bool) and 0 < scale < float("inf")
+    else:
+        values = np.asarray(scale)
+        good = values.dtype.kind in "iuf" and bool(np.all((values > 0) & np.isfinite(values)))
+    if not good:
+        raise ValueError(
+            f'scale must be "paper", "exact" or a positive finite number (the M of the paper), got {scale!r}; '
+            f'use "paper" unless you know the M you want'
+        )
 
 
 def resolve_scale(dim: ArrayLike, mu: ArrayLike, scale: Scale | ArrayLike) -> np.float64 | Floats:

@@ -15,7 +15,7 @@ All terms are positive, so nothing cancels.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.polynomial import Chebyshev
@@ -23,6 +23,7 @@ from numpy.polynomial import Chebyshev
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from eccentric_core.backend import Backend
     from eccentric_core.checks import Floats
 
 # The rule leaves out what lies below exp(-39), a tenth of the rounding unit of float64, and its step keeps the aliasing
@@ -33,6 +34,8 @@ _CHUNK = 512
 # From so many values of mu per dimension on, a polynomial of this many terms is cheaper than Newton for each.
 _MANY = 256
 _POLYNOMIAL_SIZE = 24
+# The numbers of the nodes that d = 2 needs.
+_NODES = [float(k) for k in range(-183, 184)]
 
 
 def sphere_rule(dim: Floats) -> tuple[Floats, Floats]:
@@ -107,7 +110,7 @@ def solve_theorem1(dim: Floats, excess: Floats) -> Floats:
     return out.reshape(shape)
 
 
-def _first_guess(dim: Floats, excess: Floats) -> Floats:
+def _first_guess(dim: Any, excess: Any) -> Any:
     """The x at which the paper's M puts the sphere of radius sqrt(d): 4 d / M."""
     return 2.0 * excess / (1.0 + 1.0 / ((1.0 + excess) * (dim - 1.0)))
 
@@ -122,12 +125,7 @@ def _solve_by_newton(dim: Floats, excess: Floats) -> Floats:
         # 1/F is increasing and concave (F is a Stieltjes function), so that from the second step on Newton approaches
         # the root from the left and cannot miss it.
         for _ in range(20):
-            kernel = 1.0 / (1.0 + x[:, None] * v)
-            mean = np.sum(weight * kernel, axis=1)
-            kernel /= mean[:, None]  # squaring this one can't underflow
-            moment = weight * v * kernel
-            # 1/F - 1 as a sum of positive terms: no cancellation as mu falls to 1/2.
-            step = (excess[part] - x * np.sum(moment, axis=1)) / np.sum(moment * kernel, axis=1)
+            step = _newton_step(x, excess[part], v, weight, np)
             x = x + step
             if np.all(np.abs(step) <= 1e-8 * x):  # convergence is quadratic: the error is now about the square
                 break
@@ -135,6 +133,39 @@ def _solve_by_newton(dim: Floats, excess: Floats) -> Floats:
             raise ArithmeticError(f"Newton's method for Theorem 1 did not converge for dim {dim}")
         out[part] = x
     return out
+
+
+def _newton_step(x: Any, excess: Any, v: Any, weight: Any, xp: Any) -> Any:
+    """The step from x, of shape (...); v and the weights of F are of shape (..., nodes)."""
+    kernel = 1.0 / (1.0 + x[..., None] * v)
+    # Divided by its mean: squaring it can't underflow.
+    kernel = kernel / xp.sum(weight * kernel, axis=-1, keepdims=True)
+    moment = weight * v * kernel
+    # 1/F - 1 as a sum of positive terms: no cancellation as mu falls to 1/2.
+    return (excess - x * xp.sum(moment, axis=-1)) / xp.sum(moment * kernel, axis=-1)
+
+
+def traced_root(dim: Any, excess: Any, backend: Backend) -> Any:
+    """The root of Theorem 1 for a 0-d tensor of a framework, in its own operations, for compiled graphs.
+
+    Newton's last steps carry the derivatives: the first of two gives the first derivative of the root, both the second.
+    """
+    xp, power = backend.xp, dim - 1.0
+    # The rule of `sphere_rule` with the nodes that d = 2 needs, which serve every d.
+    u = backend.beside(_NODES, excess) * (19.0 + 2.05 * power) ** -0.5
+    growth = xp.exp(u)
+    sinh = (growth - 1.0 / growth) * 0.5
+    weight = xp.exp(xp.log1p(sinh * sinh) * (-0.5 * power))
+    v = 1.0 / (1.0 + 1.0 / (growth * growth))
+    weight = v * weight * (2.0 / xp.sum(weight, axis=-1))
+    fixed = backend.constant(excess)
+    x = _first_guess(dim, fixed)
+    for _ in range(6):
+        x = x + _newton_step(x, fixed, v, weight, xp)
+    x = backend.constant(x)
+    for _ in range(2):
+        x = x + _newton_step(x, excess, v, weight, xp)
+    return x
 
 
 def _solve_by_polynomial(dim: Floats, excess: Floats) -> Floats:

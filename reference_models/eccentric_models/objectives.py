@@ -13,9 +13,12 @@ none        nothing: a plain autoencoder
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
-from eccentric_core.checks import check_mu, check_scale
+from eccentric_core import eccentric_loss, inverse_multiquadric_mmd
+from eccentric_core.backend import backend_of
+from eccentric_core.checks import check_mu
+from eccentric_core.theory.scale import check_scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,14 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
 
 Kind = Literal["eccentric", "wae", "vae", "none"]
-
-
-class Operations(Protocol):
-    """What a framework offers: the functions of the array API standard that are used here, and its energies."""
-
-    xp: Any
-    eccentric_loss: Callable[..., Any]
-    inverse_multiquadric_mmd: Callable[..., Any]
 
 
 class Terms(NamedTuple):
@@ -63,7 +58,7 @@ class Objective:
             raise ValueError(
                 f"lam must be a finite number, 0 or more, got {self.lam!r}; it is the weight of the penalty"
             )
-        check_mu(self.mu)
+        check_mu(float(self.mu))
         check_scale(self.scale)
 
     @property
@@ -76,23 +71,23 @@ class Objective:
         return rng.standard_normal((count, dim)) if self.kind in ("wae", "vae") else None
 
     def loss(
-        self, encode: Callable[[Any], Any], decode: Callable[[Any], Any], images: Any, noise: Any, ops: Operations
+        self, encode: Callable[[Any], Any], decode: Callable[[Any], Any], images: Any, noise: Any
     ) -> tuple[Any, Terms]:
         """The loss of a batch, a scalar, and what it is made of."""
-        xp = ops.xp
-        z, penalty = self._penalty(encode(images), noise, ops)
+        code = encode(images)
+        xp = backend_of(code, "code").xp
+        z, penalty = self._penalty(code, noise, xp)
         error = decode(z) - images
         reconstruction = xp.mean(error * error, axis=None)
         return reconstruction + self.lam * penalty, Terms(reconstruction, penalty, z)
 
-    def _penalty(self, code: Any, noise: Any, ops: Operations) -> tuple[Any, Any]:
+    def _penalty(self, code: Any, noise: Any, xp: Any) -> tuple[Any, Any]:
         """The latent vectors that a code stands for, and what they cost."""
-        xp = ops.xp
         match self.kind:
             case "eccentric":
-                return code, ops.eccentric_loss(code, self.mu, scale=self.scale)
+                return code, eccentric_loss(code, self.mu, scale=self.scale)
             case "wae":
-                return code, ops.inverse_multiquadric_mmd(code, noise)
+                return code, inverse_multiquadric_mmd(code, noise)
             case "vae":
                 dim = code.shape[1] // 2
                 mean, log_variance = code[:, :dim], code[:, dim:]

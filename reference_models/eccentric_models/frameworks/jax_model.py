@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from functools import partial, reduce, wraps
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
@@ -13,7 +12,6 @@ import numpy as np
 import optax
 from flax import nnx
 
-import eccentric_jax
 from eccentric_models.architecture import (
     BatchNorm,
     Convolution,
@@ -34,12 +32,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from eccentric_models.architecture import Architecture
-
-_OPERATIONS = SimpleNamespace(
-    xp=jnp,
-    eccentric_loss=eccentric_jax.eccentric_loss,
-    inverse_multiquadric_mmd=eccentric_jax.inverse_multiquadric_mmd,
-)
 
 
 def _precisely(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -100,7 +92,7 @@ class Model(Autoencoder):
         def loss(trained: dict[str, jax.Array]) -> Any:
             network = self._network(weights | trained)
             network.train()
-            value, terms = self.objective.loss(network.encode, network.decode, self._scaled(images), noise, _OPERATIONS)
+            value, terms = self.objective.loss(network.encode, network.decode, self._scaled(images), noise)
             return value, (terms, {name: variable[...] for name, variable in network.weights()})
 
         gradients, (terms, weights) = jax.grad(loss, has_aux=True)(trained)

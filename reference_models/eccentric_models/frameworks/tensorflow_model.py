@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-import eccentric_tensorflow
 from eccentric_models.architecture import (
     BatchNorm,
     Convolution,
@@ -24,16 +22,9 @@ from eccentric_models.architecture import (
 )
 from eccentric_models.frameworks import Adam, Autoencoder, FrameworkError, State
 from eccentric_models.objectives import Terms
-from eccentric_tensorflow._engine import NAMESPACE
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-
-_OPERATIONS = SimpleNamespace(
-    xp=NAMESPACE,
-    eccentric_loss=eccentric_tensorflow.eccentric_loss,
-    inverse_multiquadric_mmd=eccentric_tensorflow.inverse_multiquadric_mmd,
-)
 
 
 class Model(Autoencoder):
@@ -93,9 +84,7 @@ class Model(Autoencoder):
             return lambda x: network(x, training=True)
 
         with tf.GradientTape() as tape:
-            loss, terms = self.objective.loss(
-                part(self._encoder), part(self._decoder), self._scaled(images), noise, _OPERATIONS
-            )
+            loss, terms = self.objective.loss(part(self._encoder), part(self._decoder), self._scaled(images), noise)
         trained = list(self._trained.values())
         self._optimizer.apply(tape.gradient(loss, [variable.value for variable in trained]), trained)
         return terms

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import array_api_compat.torch
 import torch
 from torch import Tensor, nn
 
-import eccentric_torch
 from eccentric_models.architecture import (
     BatchNorm,
     Convolution,
@@ -29,12 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy as np
-
-_OPERATIONS = SimpleNamespace(
-    xp=array_api_compat.torch,
-    eccentric_loss=eccentric_torch.eccentric_loss,
-    inverse_multiquadric_mmd=eccentric_torch.inverse_multiquadric_mmd,
-)
 
 
 class Model(Autoencoder):
@@ -72,7 +63,7 @@ class Model(Autoencoder):
         for network in (self._encoder, self._decoder):
             network.train()
         self._optimizer.zero_grad()
-        loss, terms = self.objective.loss(self._encoder, self._decoder, self._scaled(images), noise, _OPERATIONS)
+        loss, terms = self.objective.loss(self._encoder, self._decoder, self._scaled(images), noise)
         loss.backward()
         self._optimizer.step()
         return Terms(*(value.detach() for value in terms))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 from collections import Counter
 from dataclasses import asdict
@@ -11,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
-from eccentric_core import projections
-from eccentric_core.energies.hyperspherical import Riesz, riesz_energy
+from eccentric_core import compressive_energy, eccentric_loss, hyperspherical_energy, update_projection
+from eccentric_core.energies import projections
+from eccentric_core.energies.compressive import projected_energy
+from eccentric_core.energies.hyperspherical import EnergyOptions, energy_of
 from eccentric_core.energies.projections import LearnedProjection, network_rule
 from eccentric_core.networks import Policy
-from eccentric_tensorflow._keras import engine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 class _Energy:
     """The arguments of an energy, and their way into a configuration and back."""
 
-    def _set(self, which: Riesz, projection: Any, axis: int) -> None:
-        riesz_energy("float32", which, None)  # checks it
+    def _set(self, options: EnergyOptions, projection: Any, axis: int) -> None:
+        energy_of("float32", options)  # checks it
         if axis not in (0, -1, -2):
             raise ValueError(f"axis must be 0, -1 or -2, that of the neurons, got {axis!r}")
         if isinstance(projection, dict):
             projection = getattr(projections, projection["rule"])(**projection["arguments"])
-        self.which, self.projection, self.axis = which, network_rule(projection), axis
-        self.learns = Policy(which, projection=projection).learns
+        self.options, self.projection, self.axis = options, network_rule(projection), axis
+        self.learns = Policy(options, projection=projection).learns
 
     def _rows(self, kernel: Any) -> Any:
         """The neurons of a kernel as rows."""
@@ -43,7 +43,7 @@ class _Energy:
     def _config(self) -> dict[str, Any]:
         rule = self.projection
         saved = None if rule is None else {"rule": type(rule).__name__, "arguments": asdict(rule)}
-        return {**self.which._asdict(), "projection": saved, "axis": self.axis}
+        return {**self.options._asdict(), "projection": saved, "axis": self.axis}
 
 
 @keras.saving.register_keras_serializable(package="eccentric")
@@ -78,8 +78,8 @@ class HypersphericalRegularizer(_Energy, keras.regularizers.Regularizer):
         energy: str = "hyperspherical",
         axis: int = -1,
     ) -> None:
-        self._set(Riesz(s, half_space, angular, normalization, eps), projection, axis)
-        Policy(self.which, weight)  # checks it
+        self._set(EnergyOptions(s, half_space, angular, normalization, eps), projection, axis)
+        Policy(self.options, weight)  # checks it
         if energy not in ("hyperspherical", "eccentric"):
             raise ValueError(f'energy must be "hyperspherical" or "eccentric", got {energy!r}')
         if self.learns:
@@ -90,14 +90,13 @@ class HypersphericalRegularizer(_Energy, keras.regularizers.Regularizer):
 
     def __call__(self, x: Any) -> Any:
         rows = self._rows(x)
-        engine = engine_of(rows)
         if self.energy == "eccentric":
-            return self.weight * engine.eccentric_loss(rows)
+            return self.weight * eccentric_loss(rows)
         if self.projection is None:
-            return self.weight * engine.hyperspherical_energy(rows, **self.which._asdict())
+            return self.weight * hyperspherical_energy(rows, **self.options._asdict())
         if keras.backend.backend() == "jax":
             raise ValueError("a regularizer has no random numbers in Keras on JAX: use the layer CompressiveEnergy")
-        return self.weight * engine.compressive_energy(rows, self.projection, **self.which._asdict())
+        return self.weight * compressive_energy(rows, self.projection, **self.options._asdict())
 
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
@@ -137,7 +136,7 @@ class CompressiveEnergy(_Energy, keras.layers.Layer):
         super().__init__(**kwargs)
         if projection is None:
             raise ValueError("projection must be one of those of CoMHE, got None; without one there is MHE")
-        self._set(Riesz(s, half_space, angular, normalization, eps), projection, axis)
+        self._set(EnergyOptions(s, half_space, angular, normalization, eps), projection, axis)
         self.seed = seed
         self.seeds = keras.random.SeedGenerator(seed)
         self.matrix = None
@@ -152,18 +151,16 @@ class CompressiveEnergy(_Energy, keras.layers.Layer):
 
     def call(self, kernel: Any, training: bool | None = None) -> Any:
         """The energy of a kernel, a scalar."""
-        rows = self._rows(kernel)
-        engine = engine_of(rows)
-        projection = self.projection
+        rows, projection = self._rows(kernel), self.projection
         if self.learns:
             projection = LearnedProjection(keras.ops.convert_to_tensor(self.matrix), projection)
             if training:
-                projection = _module(engine).update_projection(projection, rows, **self.which._asdict())
+                projection = update_projection(projection, rows, **self.options._asdict())
                 self.matrix.assign(projection.matrix)
         # Of half precision the energy is computed in float32.
         dtype = "float64" if keras.backend.standardize_dtype(rows.dtype) == "float64" else "float32"
         normal = partial(keras.random.normal, dtype=dtype, seed=self.seeds)
-        return _module(engine).energy_of_projected(rows, projection, self.which, normal)
+        return projected_energy(rows, projection, self.options, normal)
 
     def compute_output_shape(self, input_shape: Any) -> Any:  # noqa: ARG002
         """That of a scalar."""
@@ -211,7 +208,7 @@ def regularize(
     """
     if not model.built:
         raise ValueError("model must be built before its kernels can be regularised; call it on data or build it")
-    policy = Policy(Riesz(s, half_space, angular, normalization, eps), weight, output_weight, projection)
+    policy = Policy(EnergyOptions(s, half_space, angular, normalization, eps), weight, output_weight, projection)
     counting = [layer for layer in _walk(model, set()) if _counts(layer)]
     names = Counter(layer.name for layer in counting)
     layers = {layer.name if names[layer.name] == 1 else layer.path: layer for layer in counting}
@@ -226,8 +223,10 @@ def regularize(
         shape = layer.kernel.shape
         channels = shape[-3 - axis] * getattr(layer, "groups", 1) if len(shape) > 2 else None
         inputs = math.prod(shape) // shape[axis]
-        of_layer, which, rule = policy.of_layer(inputs, output=name == output, channels=channels)
-        found[name] = HypersphericalRegularizer(of_layer, **which._asdict(), projection=rule, energy=energy, axis=axis)
+        layer_weight, options, rule = policy.of_layer(inputs, output=name == output, channels=channels)
+        found[name] = HypersphericalRegularizer(
+            layer_weight, **options._asdict(), projection=rule, energy=energy, axis=axis
+        )
     for name, regularizer in found.items():
         layers[name].kernel_regularizer = regularizer  # for its configuration
         layers[name].kernel.regularizer = regularizer
@@ -254,8 +253,3 @@ def _counts(layer: Any) -> bool:
 def _axis(layer: Any) -> int:
     """The neurons' axis in the kernel of a layer."""
     return -2 if "Transpose" in type(layer).__name__ else -1
-
-
-def _module(engine: Any) -> Any:
-    """Where an engine has what it does not show."""
-    return importlib.import_module(f"{engine.__name__}._hyperspherical")

@@ -20,7 +20,7 @@ def gather(z: Tensor, group: ProcessGroup) -> Tensor:
     return _Gather.apply(z, group)
 
 
-def reduce(value: Tensor, group: ProcessGroup) -> Tensor:
+def total(value: Tensor, group: ProcessGroup) -> Tensor:
     """The sum over all processes."""
     return _Reduce.apply(value, group)
 

@@ -1,0 +1,130 @@
+"""The backend of JAX: its namespace, the loop, and derivatives of any order."""
+
+from __future__ import annotations
+
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+from eccentric_core import LearnedProjection
+from eccentric_core.backend import Namespace, TracedBackend
+from eccentric_core.checks import compute_dtype
+from eccentric_core.derivatives import Call, pushed_forward
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# The matrix is what transforms see, and an optimiser's or a checkpoint's tree may hold.
+jax.tree_util.register_dataclass(LearnedProjection, data_fields=["matrix"], meta_fields=["rule"])
+
+
+class _JaxBackend(TracedBackend):
+    def refusal(self, array: Any) -> str | None:
+        return None if isinstance(array, jax.Array) else f"{type(array).__name__}; give a jax.Array"
+
+    def beside(self, values: Any, like: jax.Array) -> jax.Array:
+        return jnp.asarray(values, compute_dtype(like, "z"))
+
+    def is_symbol(self, size: Any) -> bool:
+        return jax.export.is_symbolic_dim(size)
+
+    def run(self, formula: Callable[..., Any], *arrays: Any, **static: Any) -> Any:
+        # Compiled, so that a call outside of jit is one as well.
+        return _compiled(formula, tuple(static))(self, *arrays, **static)
+
+    def registered(self, call: Call, *tensors: jax.Array) -> jax.Array:
+        return _value(call, *tensors)
+
+    def constant(self, x: Any) -> Any:
+        return lax.stop_gradient(x)
+
+    def gather(self, x: jax.Array, group: Any) -> jax.Array:
+        tracked = group in jax.typeof(lax.axis_index(group)).vma
+        if tracked and group not in jax.typeof(x).vma:
+            raise ValueError(
+                f"z must be spread over the axis {group!r}, got the same rows on every device, which would count "
+                f"{lax.axis_size(group)} times; give its in_specs, or leave axis_name out"
+            )
+        return lax.all_gather(x, group, axis=-2, tiled=True)
+
+    def total(self, value: jax.Array, group: Any) -> jax.Array:
+        return lax.psum(value, group)
+
+    def normal(self, like: jax.Array, rng: jax.Array | None) -> Callable[[tuple[int, ...]], jax.Array]:
+        dtype, draws = compute_dtype(like, "w"), 0
+
+        def draw(shape: tuple[int, ...]) -> jax.Array:
+            nonlocal draws
+            if rng is None:
+                raise ValueError("rng must be a key for a projection that is drawn, got None; split one for every step")
+            draws += 1
+            return jax.random.normal(jax.random.fold_in(rng, draws), shape, dtype)
+
+        return draw
+
+    def has_float64(self, x: jax.Array) -> bool:  # noqa: ARG002
+        return bool(jax.config.jax_enable_x64)
+
+    def on_cpu(self, x: jax.Array) -> bool:  # noqa: ARG002
+        return jax.default_backend() == "cpu"  # a tracer knows no device
+
+    def take(self, blocks: jax.Array, i: Any) -> jax.Array:
+        return lax.dynamic_index_in_dim(blocks, i, keepdims=False)
+
+    def add(self, sums: jax.Array, i: Any, value: jax.Array) -> jax.Array:
+        return sums.at[i].add(value)
+
+    def repeat(self, count: int, body: Callable[[Any, Any], Any], carry: Any) -> Any:
+        if count < 2:
+            return body(0, carry) if count else carry
+        # Where the loop is transposed (reverse over reverse), a tile is computed anew and not kept.
+        return lax.fori_loop(0, count, jax.checkpoint(body, prevent_cse=False), carry)
+
+
+BACKEND = _JaxBackend(
+    Namespace(
+        jnp,
+        clamp=jnp.maximum,
+        clamp_at_zero=lambda t: jnp.maximum(t, 0.0),
+        # By default accelerators multiply in bfloat16 or TF32, which ruins differences of distances.
+        matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
+    )
+)
+
+
+@lru_cache(maxsize=256)
+def _compiled(formula: Callable[..., Any], static: tuple[str, ...]) -> Callable[..., Any]:
+    return jax.jit(formula, static_argnums=0, static_argnames=static)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _value(call: Call, *tensors: jax.Array) -> jax.Array:
+    return call.value(BACKEND, *tensors)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _value_and_gradients(call: Call, *tensors: jax.Array) -> list[jax.Array]:
+    return call.value_and_gradients(BACKEND, *tensors)
+
+
+def _value_jvp(call: Call, tensors: Any, tangents: Any) -> Any:
+    value, *gradients = _value_and_gradients(call, *tensors)
+    return value, pushed_forward(value, gradients, _directions(tangents), jnp)
+
+
+def _value_and_gradients_jvp(call: Call, tensors: Any, tangents: Any) -> Any:
+    (value, *gradients), directions = _value_and_gradients(call, *tensors), _directions(tangents)
+    change = pushed_forward(value, gradients, directions, jnp)
+    return [value, *gradients], [change, *call.hvp(BACKEND, tensors, directions)]
+
+
+_value.defjvp(_value_jvp, symbolic_zeros=True)
+_value_and_gradients.defjvp(_value_and_gradients_jvp, symbolic_zeros=True)
+
+
+def _directions(tangents: Any) -> list[Any]:
+    return [None if isinstance(u, SymbolicZero) else u for u in tangents]

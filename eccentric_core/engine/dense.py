@@ -1,0 +1,66 @@
+"""The dense form: a sum over pairs and its gradient on one matrix of all distances, as one would write them on paper.
+
+    t_ij = |x_i - y_j|^2 + e_i + e_j,   S = sum_ij phi(t_ij),   w_ij = phi'(t_ij)
+
+    dS/dx_i = 2 sum_j w_ij (x_i - y_j),   dS/de_i = sum_j w_ij,   and twice as much of one set with itself
+
+It is the fast path of small batches, and what the tiled form (`eccentric_core.engine.tiles`) is tested against. The
+rows must be near the origin: the squares of an offset would cost digits.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from eccentric_core.engine.kernels import value_and_slope, vanishes_at_zero
+
+if TYPE_CHECKING:
+    from eccentric_core.checks import Array
+    from eccentric_core.engine.kernels import PairKernel
+
+
+def dense_value(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any) -> Array:
+    """S, of shape (...).
+
+    Args:
+        x: rows of shape (..., n, d).
+        y: rows of shape (..., m, d); None for the pairs of x with itself.
+        e: shape (..., n, 1), added to the squared norms of x; None for 0. Of one set alone.
+        kernel: phi.
+        xp: the array namespace.
+    """
+    value = kernel.value(_distances(x, y, e, xp), xp)
+    return xp.sum(value if y is not None else xp.zero_diagonal(value), axis=(-2, -1))
+
+
+def dense_value_and_gradients(
+    x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any, *, dtype: Any = None
+) -> tuple[Array, ...]:
+    """S and its gradients with respect to x, y (or None) and e (of shape (..., n, 1), or None).
+
+    The distances are computed in the dtype given, and the sums in that of the rows.
+    """
+    near = (lambda rows: rows) if dtype is None else (lambda rows: xp.astype(rows, dtype, copy=False))
+    t = _distances(near(x), None if y is None else near(y), None if e is None else near(e), xp)
+    value, w = value_and_slope(kernel, t, xp)
+    w = w if dtype is None else xp.astype(w, x.dtype, copy=False)
+    if y is None:  # a row is no pair with itself
+        value = value if vanishes_at_zero(kernel) and e is None else xp.zero_diagonal(value)
+        # A finite slope of a row with itself cancels in the gradient of the row, but not in that of e.
+        w = w if vanishes_at_zero(kernel) and e is None else xp.zero_diagonal(w)
+    total, weight = xp.sum(value, axis=(-2, -1)), xp.sum(w, axis=-1, keepdims=True)
+    if y is None:
+        return total, (weight * x - xp.matmul(w, x)) * 4.0, None, None if e is None else weight * 2.0
+    back = xp.matrix_transpose(w)
+    grad_y = xp.sum(back, axis=-1, keepdims=True) * y - xp.matmul(back, x)
+    return total, (weight * x - xp.matmul(w, y)) * 2.0, grad_y * 2.0, None
+
+
+def _distances(x: Array, y: Array | None, e: Array | None, xp: Any) -> Array:
+    square = xp.sum(x * x, axis=-1, keepdims=True)
+    square = square if e is None else square + e
+    other = square if y is None else xp.sum(y * y, axis=-1, keepdims=True)
+    product = xp.matmul(x * -2.0, xp.matrix_transpose(x if y is None else y))
+    # Rounding makes the distance of close pairs negative.
+    t = xp.clamp_at_zero(product + square + xp.matrix_transpose(other))
+    return xp.zero_diagonal(t) if y is None and e is None else t
