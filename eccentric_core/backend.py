@@ -10,9 +10,8 @@ arrives. `Backend` itself serves every library that follows the array API standa
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat
 import array_api_compat.numpy as compat_numpy
@@ -20,6 +19,9 @@ import numpy as np
 
 from eccentric_core.checks import Array, compute_dtype, dtype_name, parameter_error
 from eccentric_core.derivatives import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # The functions and dtypes of the array API standard that the core uses. A backend whose library spells them otherwise
 # gives its own. A user's kernel may use whatever else the library has.
@@ -50,12 +52,15 @@ class Namespace:
         return getattr(self._library, name)
 
     def clamp(self, t: Array, lower: float) -> Array:
+        """The greater of t and a number."""
         return self.maximum(t, self.asarray(lower, dtype=t.dtype, device=array_api_compat.device(t)))
 
     def clamp_at_zero(self, t: Array) -> Array:
+        """The greater of t and 0."""
         return self.clamp(t, 0.0)
 
     def zero_diagonal(self, t: Array) -> Array:
+        """The matrices t with zeros on their diagonals, whatever stood there."""
         eye = self.eye(t.shape[-1], dtype=t.dtype, device=array_api_compat.device(t))
         return self.where(eye > 0.5, self.zeros_like(eye), t)
 
@@ -80,11 +85,11 @@ class Backend:
     def beside(self, values: Any, like: Array) -> Array:
         """Values as an array in the dtype that an array like this one is computed in, and on its device."""
         dtype = getattr(self.xp, compute_dtype(like, "z"))
-        return self.xp.asarray(values, dtype=dtype, device=array_api_compat.device(like))
+        return self.xp.asarray(values, dtype=dtype, device=like.device)
 
     def scalar(self, value: Any, like: Array, name: str) -> Array:
         """A 0-d tensor of the framework beside an array."""
-        if tuple(value.shape) != () or (not self.compiling() and _backend_of_type(type(value)) is not self):
+        if tuple(value.shape) != () or (not self.compiling() and _backend_or_none(value) is not self):
             raise parameter_error(name, value)
         return self.beside(value, like)
 
@@ -117,10 +122,6 @@ class Backend:
 
     def compiling(self) -> bool:
         """Whether a compiler follows this very code, so that no NumPy can be called."""
-        return False
-
-    def is_symbol(self, size: Any) -> bool:  # noqa: ARG002
-        """Whether a size is a symbol, for which there is no loop over tiles."""
         return False
 
     def constant(self, x: Array) -> Array:
@@ -261,33 +262,35 @@ def backend_of(array: Array, name: str = "z") -> Backend:
     Raises:
         TypeError: it is neither, or of a kind without plain numbers (sparse, ragged, masked, symbolic).
     """
-    backend = _backend_of_type(type(array))
-    if backend is None:
-        backend = _standard_backend(array)
+    backend = _backend_or_none(array)
     refusal = f"{type(array).__name__}; make it an array first" if backend is None else backend.refusal(array)
     if refusal is not None:
         raise TypeError(f"{name} must be a plain array of shape (..., n, d), got {refusal}")
     return backend  # type: ignore[return-value]  # None is refused
 
 
+def _backend_or_none(array: Any) -> Backend | None:
+    return _backend_of_type(type(array)) or _standard_backend(array)
+
+
 def _backend_of_type(kind: type) -> Backend | None:
     # Plain statements, as compilers follow those: no match, and no import by name.
+    backend: Any = None
     package = kind.__module__.partition(".")[0]
     if package == "torch":
-        from eccentric_torch.backend import BACKEND
+        from eccentric_torch.backend import BACKEND as backend  # noqa: N811
     elif package in ("jax", "jaxlib"):
-        from eccentric_jax.backend import BACKEND
+        from eccentric_jax.backend import BACKEND as backend  # noqa: N811
     elif package == "tensorflow":
-        from eccentric_tensorflow.backend import BACKEND
+        from eccentric_tensorflow.backend import BACKEND as backend  # noqa: N811
     elif package == "mlx":
-        from eccentric_mlx import BACKEND
+        from eccentric_mlx import BACKEND as backend  # noqa: N811
     elif package == "numpy":
-        BACKEND = NUMPY
-    elif package == "builtins":
-        return None
-    else:  # a subclass that somebody made
-        return _backend_of_type(kind.__base__) if kind.__base__ is not None else None
-    found: Backend = BACKEND
+        backend = NUMPY
+    elif package != "builtins":  # a subclass that somebody made
+        found_in = [found for base in kind.__bases__ if (found := _backend_of_type(base)) is not None]
+        backend = found_in[0] if found_in else None
+    found: Backend | None = backend
     return found
 
 

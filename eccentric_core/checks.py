@@ -22,7 +22,10 @@ Scale: TypeAlias = Literal["paper", "exact"] | Number
 
 # Small multiples of mu must not overflow.
 _LARGEST_MU = 1e300
-_MU_MESSAGE = f"mu must be finite and greater than 1/2 (else large batches collapse to the origin) and at most {_LARGEST_MU:g}, got "
+_MU_MESSAGE = (
+    f"mu must be finite and greater than 1/2 (else large batches collapse to the origin) and at most "
+    f"{_LARGEST_MU:g}, got "
+)
 
 _COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
 
@@ -56,6 +59,7 @@ def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: in
     rows, dim = shape[-2:]
     if dim is None:
         raise ValueError(f"{name} must have a known dimension d, got shape {shape}; set its last axis")
+    dim = dim if isinstance(dim, int) else int(dim)  # a symbol of a compiler
     if isinstance(rows, int) and rows < min_rows:  # a framework may learn the rows later
         raise ValueError(
             f"{name} must hold at least {min_rows} row{'s' * (min_rows > 1)} (n of shape (..., n, d)), "
@@ -78,7 +82,8 @@ def parameter(value: Any, name: str, backend: Backend, like: Array) -> Any:
     if isinstance(value, bool) or not (isinstance(value, int | float) or hasattr(value, "dtype")):
         raise parameter_error(name, value)
     if isinstance(value, int | float):
-        return 1.0 * value  # a conversion would make a constant of a number that is traced
+        # A conversion would make a constant of a number that is traced.
+        return 1.0 * value if backend.compiling() else as_float(value)
     # A compiler makes tensors of NumPy's numbers.
     if not backend.compiling() and isinstance(value, np.generic | np.ndarray):
         if value.shape != () or value.dtype.kind not in "iuf":
@@ -87,14 +92,22 @@ def parameter(value: Any, name: str, backend: Backend, like: Array) -> Any:
     return backend.scalar(value, like, name)
 
 
+def as_float(value: Any) -> float:
+    """A number as a float; a whole number beyond all floats is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def parameter_error(name: str, value: Any) -> TypeError:
     """What to say of a parameter that is no number."""
-    shape = getattr(value, "shape", None)
-    came = (
-        repr(value)
-        if shape is None or tuple(shape) == ()
-        else f"an array of shape {tuple(shape)}; call once per {name}"
-    )
+    if isinstance(value, list | tuple):
+        came = f"a {type(value).__name__} of {len(value)}; call once per {name}"
+    elif tuple(getattr(value, "shape", ())):
+        came = f"an array of shape {tuple(value.shape)}; call once per {name}"
+    else:
+        came = repr(value)
     return TypeError(f"{name} must be a real number or a 0-d tensor of the framework of the rows, got {came}")
 
 
@@ -115,7 +128,7 @@ def check_number(value: object, name: str, expected: str) -> None:
     """Check that a value is a finite number of Python or NumPy."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
         raise TypeError(f"{name} must be {expected}, got {value!r}")
-    if not math.isfinite(value):
+    if not math.isfinite(as_float(value)):
         raise ValueError(f"{name} must be finite, got {value!r}")
 
 

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
+
+from eccentric_core import backend as backends
+from eccentric_core.backend import NAMESPACE, Backend, Namespace
 
 # Relative tolerances of a loss and of a gradient (by norm), keyed by the dtype that was computed in.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
@@ -48,3 +54,42 @@ def rng():
 @pytest.fixture
 def tolerance():
     return TOLERANCE
+
+
+@pytest.fixture(scope="session")
+def tiles():
+    """A context in which tiles have so many rows, in NumPy and in every library of the standard; None changes nothing.
+
+    The public functions let the backend choose.
+    """
+
+    def of_rows(rows):
+        if rows is None:
+            return contextlib.nullcontext()
+        return mock.patch.object(Backend, "tile_rows", return_value=rows)
+
+    return of_rows
+
+
+@pytest.fixture
+def offer(monkeypatch):
+    """A function that leaves the arrays of array-api-strict these functions of their namespace alone.
+
+    As a backend for a library without the standard would: what `NAMESPACE` lists, and the three that `Namespace` adds.
+    """
+    strict = importlib.import_module("array_api_strict")
+
+    def clamp(t, lower):
+        return strict.maximum(t, strict.asarray(lower, dtype=t.dtype))
+
+    def zero_diagonal(t):
+        return strict.where(strict.eye(t.shape[-1], dtype=strict.float64) > 0.5, strict.zeros_like(t), t)
+
+    own = {"clamp": clamp, "clamp_at_zero": lambda t: clamp(t, 0.0), "zero_diagonal": zero_diagonal}
+
+    def offered(names=NAMESPACE, **others):
+        library = SimpleNamespace(**{name: getattr(strict, name) for name in names})
+        backend = Backend(Namespace(library, **own, **others))
+        monkeypatch.setattr(backends, "_standard_backend", lambda _: backend)
+
+    return offered

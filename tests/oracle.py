@@ -50,15 +50,13 @@ def contract_errors(loss, grad, z, mu, scale):
 class Quadratic:
     """A kernel that the package does not know, phi(t) = t + t^2, as a user would write it."""
 
-    bandwidth: float
-
     def value(self, t, xp):  # noqa: ARG002
         return t + t * t
 
     def slope(self, t, xp):  # noqa: ARG002
         return 1.0 + 2.0 * t
 
-    def curvature(self, t, xp):
+    def second_derivative(self, t, xp):
         return 2.0 * xp.ones_like(t)
 
 
@@ -84,6 +82,31 @@ def kernel_sum(x, y, value, slope, bandwidth):
     t = np.sum(difference**2, axis=-1) / bandwidth
     pull = 2 / bandwidth * slope(t)[:, :, None] * difference
     return np.sum(value(t)), np.sum(pull, axis=1), -np.sum(pull, axis=0)
+
+
+def kernel_sum_and_gradients(kernel, xp, x, y, e, h):
+    """The sum over pairs of phi((|x_i - y_j|^2 + e_i + e_j) / h) and its gradients with respect to x, y, e and h, of
+    which those of a None are None, in extended precision, pair by pair.
+
+    One set has the pairs i != j in both orders, and alone may have e. The namespace is what the kernel computes with.
+    """
+    x, h = np.asarray(x, np.longdouble), np.asarray(h, np.longdouble)[..., None, None]
+    other = x if y is None else np.asarray(y, np.longdouble)
+    added = np.zeros_like(x[..., :1]) if e is None else np.asarray(e, np.longdouble)
+    difference = x[..., :, None, :] - other[..., None, :, :]
+    t = np.sum(difference**2, axis=-1)
+    t = (t if y is not None else t + added + np.swapaxes(added, -1, -2)) / h
+    pairs = np.ones(t.shape[-2:], bool) if y is not None else ~np.eye(t.shape[-1], dtype=bool)
+    value, slope = (np.where(pairs, f(t.copy(), xp), 0) for f in (kernel.value, kernel.slope))
+    w = slope / h
+    pull = 2 * w[..., None] * difference
+    return (
+        np.sum(value, axis=(-2, -1)),
+        np.sum(pull, axis=-2) * (2 if y is None else 1),
+        None if y is None else -np.sum(pull, axis=-3),
+        None if e is None else 2 * np.sum(w, axis=-1, keepdims=True),
+        -np.sum(w * t, axis=(-2, -1)),
+    )
 
 
 def hard_cases(n=200, d=16, seed=0):
@@ -133,3 +156,9 @@ def along(f, x, u, step=1e-6):
     """The derivative of a function of extended precision at x along u."""
     x, u = np.asarray(x, np.longdouble), np.asarray(u, np.longdouble)
     return (f(x + step * u) - f(x - step * u)) / (2 * step)
+
+
+def slope_at_zero(f, step=3e-4):
+    """The derivative of a smooth function of a number at 0, by the central difference of order 8."""
+    weights = (4 / 5, -1 / 5, 4 / 105, -1 / 280)
+    return sum(w * (f(k * step) - f(-k * step)) for k, w in enumerate(weights, 1)) / step

@@ -1,4 +1,4 @@
-"""Runs of several seeds in several frameworks: whether frameworks differ by more than seeds do."""
+"""Runs of several seeds in several frameworks, and whether frameworks differ by more than seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from eccentric_models.data import Dataset
     from eccentric_models.settings import Settings
 
-# How far from d the trace may be, as a part of d. The paper: "approximately equal".
+# The greatest relative difference of the trace from d. The paper: "approximately equal".
 TRACE_BOUND = 0.1
 
 
@@ -38,7 +38,7 @@ class Result:
 def train_all(
     settings: Settings, dataset: Dataset, frameworks: Sequence[str], seeds: Sequence[int], folder: Path, screen: Screen
 ) -> dict[tuple[str, int], Result]:
-    """Train, or go on with, one run for every framework and seed, and evaluate it."""
+    """Train or continue one run for every framework and seed, and evaluate it."""
     results = {}
     for seed, framework in product(seeds, frameworks):
         of_run = dataclasses.replace(settings, framework=framework, seed=seed)
@@ -108,7 +108,7 @@ def _by_framework(
 
 
 def _within_spread(name: str, values: Mapping[str, list[np.ndarray]]) -> Claim:
-    """Means of two frameworks are no further apart than two seeds of one framework are."""
+    """That means of two frameworks differ by no more than two seeds of one framework."""
     between = _largest_distance(np.mean(of_one, axis=0) for of_one in values.values())
     within = max(_largest_distance(of_one) for of_one in values.values())
     text = f"{name}: frameworks differ by no more than seeds"

@@ -1,4 +1,4 @@
-"""What the commands share: complaints of one line, and files that are written as a whole or not at all."""
+"""Shared by the commands: errors of one line, and files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-# Names of what is open already; behind them may stand a file that is redirected to.
+# Names of open descriptors, which may be redirected to files.
 _DESCRIPTOR = re.compile(r"/dev/(stdout|stderr|fd/\d+)|/proc/[^/]+/fd/\d+")
 
 PLOT_SUFFIXES = (".png", ".pdf", ".svg")
@@ -26,7 +26,7 @@ PLOT_SUFFIXES = (".png", ".pdf", ".svg")
 
 @dataclass(frozen=True)
 class Claim:
-    """One statement and whether it held."""
+    """A statement and whether it holds."""
 
     text: str
     holds: bool
@@ -34,18 +34,18 @@ class Claim:
 
 
 class UsageError(Exception):
-    """What the user asked for cannot be done; the message is one line."""
+    """The arguments of the user are wrong; the message is one line."""
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose complaint is one line."""
+    """An argument parser whose error is one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: error: {message} (--help lists the options)\n")
 
 
 class Screen(Console):
-    """Standard output: wide enough for the tables, and no reason to fail where nobody reads it."""
+    """Standard output, wide enough for the tables; a closed pipe is not an error."""
 
     def __init__(self, least: int = 80) -> None:
         super().__init__()
@@ -57,7 +57,7 @@ class Screen(Console):
 
 
 def make_table(title: str, headings: Iterable[str], caption: str | None = None) -> Table:
-    """An empty table of figures: every column to the right, none of them cut."""
+    """An empty table of figures: right-aligned columns that are not truncated."""
     table = Table(title=title, title_justify="left", caption=caption, caption_justify="left")
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
@@ -73,7 +73,7 @@ def run(main: Callable[[], int]) -> NoReturn:
         sys.stdout.flush()
     except OSError as error:
         print(f"error: cannot write standard output: {error.strerror}", file=sys.stderr)
-        os._exit(2)  # a flush at exit would fail again
+        os._exit(2)  # the flush at exit would fail again
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         status = 130
@@ -81,7 +81,7 @@ def run(main: Callable[[], int]) -> NoReturn:
 
 
 class Output:
-    """A file to write at the end: that it can be written shows at once, and no run that fails touches what is there."""
+    """A file to write at the end. Whether it can be written is checked at once; a failed run leaves it unchanged."""
 
     def __init__(self, option: str, path: Path, suffixes: tuple[str, ...] = ()) -> None:
         self.option = option
@@ -89,7 +89,7 @@ class Output:
         if suffixes and self.suffix not in suffixes:
             raise UsageError(f"argument {option}: the file must end in {', '.join(suffixes)}, got {path}")
         try:
-            # An open descriptor, a pipe or a device is a stream: it has nothing that could be replaced.
+            # An open descriptor, a pipe or a device is a stream, which cannot be replaced.
             self.is_stream = bool(_DESCRIPTOR.fullmatch(str(path))) or (path.exists() and not path.is_file())
             self.path = path if self.is_stream else path.resolve()
             if path.is_dir() or not path.name:
@@ -101,7 +101,7 @@ class Output:
                 with self.path.open("ab"):
                     pass
             else:
-                self.path.touch()  # the surest test of a name; nothing is lost by taking it back
+                self.path.touch()  # the surest test of a name
                 self.path.unlink()
             if not self.is_stream:
                 with tempfile.TemporaryFile(dir=self.path.parent):
@@ -111,7 +111,7 @@ class Output:
             raise UsageError(f"argument {option}: cannot write {path}: {reason}") from error
 
     def write(self, content: bytes) -> None:
-        """Put the content there as a whole or not at all."""
+        """Write the content as a whole or not at all."""
         if self.is_stream:
             with self.path.open("ab") as stream:
                 stream.write(content)
@@ -131,7 +131,7 @@ class Output:
 
 
 def open_outputs(*requests: tuple[str, Path | None, tuple[str, ...]]) -> list[Output]:
-    """Outputs for those options that were given, no two of them the same file."""
+    """Outputs for the options that were given; no two may be the same file."""
     outputs: list[Output] = []
     for option, path, suffixes in requests:
         if path is None:
@@ -145,7 +145,7 @@ def open_outputs(*requests: tuple[str, Path | None, tuple[str, ...]]) -> list[Ou
 
 
 def write_all(outputs: Iterable[Output], render: Callable[[Output], bytes]) -> bool:
-    """Write every output that can be written; say which cannot, and whether all were."""
+    """Write every output that can be written, print an error for each other; return whether all were written."""
     complete = True
     for output in outputs:
         try:

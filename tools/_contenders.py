@@ -1,7 +1,7 @@
-"""Loss and gradient at mu = 1 as one would write them, and as this project has them, in each library.
+"""Loss and gradient at mu = 1 in each library: a direct implementation, and that of this project.
 
-A contender is a function without arguments that returns a loss and a gradient when both are there. No framework is
-imported before its contenders are made.
+A contender is a function without arguments that returns a loss and a gradient when both are computed. A framework is
+imported when its contenders are made.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ _STEP = 1e-3
 
 @dataclass(frozen=True)
 class Contest:
-    """What is compared in one library: each ratio is of the best time of some contenders to that of some others.
+    """What is compared in one library. Each ratio is the best time of some contenders over that of others.
 
-    `prepare` makes the contenders for a float32 batch, `prepare_loops` those that take LOOP_STEPS gradient steps in one
-    call; they return the last batch in place of a gradient.
+    `prepare` makes the contenders for a float32 batch. `prepare_loops` makes those that take LOOP_STEPS gradient steps
+    in one call; they return the last batch instead of a gradient.
     """
 
     prepare: Prepare
@@ -38,7 +38,7 @@ class Contest:
 
 
 def naive_loss(z: Any, scale: float, product: Any, total: Any, clamp: Any, log1p: Any) -> Any:
-    """The loss on the n x n matrix of distances, in a library that spells its functions like this."""
+    """The loss on the n x n matrix of distances, with these functions of a library."""
     n = z.shape[0]
     square = total(z * z, 1)
     t = clamp(square[:, None] + square[None, :] - 2 * product(z)) / scale
@@ -69,7 +69,7 @@ def torch_contenders(z: np.ndarray) -> dict[str, Contender]:
 
     from eccentric_torch import eccentric_loss
 
-    torch.compiler.reset()  # every size is compiled for itself, and no limit on their number is met
+    torch.compiler.reset()  # each size is compiled by itself, and the limit on their number is not reached
     naive = partial(
         naive_loss,
         scale=float(kernel_scale(z.shape[1])),
@@ -115,7 +115,7 @@ def jax_contenders(z: np.ndarray) -> dict[str, Contender]:
 
 
 def jax_loops(z: np.ndarray) -> dict[str, Contender]:
-    """A call on a CPU is mostly dispatch where n is small; within a loop that is compiled as one there is none."""
+    """Gradient steps in one compiled loop: for small n a call on a CPU is mostly dispatch, which a loop has not."""
     import jax
 
     batch = jax.numpy.asarray(z)

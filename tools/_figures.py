@@ -20,7 +20,7 @@ FORCE_MUS = (1.0, 1.5, 2.5, 4.5, 16.5, 64.5)
 def figure1(errors: Mapping[int, float], scale: str, claims: Iterable[tuple[float, int]]) -> Figure:
     """The greatest percentage difference between rho and sqrt(d) over mu, for every dimension.
 
-    claims: bounds of |rho/sqrt(d) - 1| and the dimensions from which they hold, to draw beside it.
+    claims: bounds of |rho/sqrt(d) - 1| and the dimensions from which they hold, drawn beside the curve.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.add_subplot()
@@ -60,7 +60,7 @@ def figure2() -> Figure:
 
 
 def encode(figure: Figure, suffix: str) -> bytes:
-    """The content of a picture file with that suffix."""
+    """The content of a picture file of the format of a suffix."""
     content = io.BytesIO()
     figure.savefig(content, format=suffix.removeprefix("."), dpi=150)
     return content.getvalue()

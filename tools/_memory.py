@@ -27,13 +27,13 @@ _WARM_ROWS = 3000  # several tiles
 def extra_memory(
     rows: int, dim: int, library: str = "numpy", energy: str = "eccentric_loss", **options: float
 ) -> dict[str, float]:
-    """Seconds and bytes above the input that an energy and its gradient of a float32 batch take. Linux only."""
+    """Seconds and bytes above the input for an energy of a float32 batch and its gradient. Linux only."""
     measured: dict[str, float] = run_alone("_memory.py", library, rows, dim, energy, json.dumps(options))
     return measured
 
 
 def prepare(library: str, z: np.ndarray, energy: str, options: dict[str, Any]) -> Callable[[], Any]:
-    """An energy and its gradient of a batch as a call before which everything is compiled for it."""
+    """A call that computes an energy of a batch and its gradient, with everything compiled beforehand."""
     if library not in CONTESTS:
         raise ValueError(f"library must be one of {', '.join(CONTESTS)}, got {library!r}")
     if library == "numpy":
@@ -59,7 +59,7 @@ def prepare(library: str, z: np.ndarray, energy: str, options: dict[str, Any]) -
 
 def measure(library: str, rows: int, dim: int, energy: str, options: dict[str, Any]) -> dict[str, float]:
     z = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
-    prepare(library, z[:_WARM_ROWS], energy, options)()  # what is loaded once does not count
+    prepare(library, z[:_WARM_ROWS], energy, options)()  # what is loaded once is not measured
     run = prepare(library, z, energy, options)
     _forget_peak()
     before, start = _peak(), time.perf_counter()
@@ -68,7 +68,7 @@ def measure(library: str, rows: int, dim: int, energy: str, options: dict[str, A
 
 
 def _forget_peak() -> None:
-    """What was taken before and is free again would hide what is taken next."""
+    """Reset the peak: memory that was freed before would hide the memory allocated next."""
     with contextlib.suppress(AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
@@ -76,7 +76,7 @@ def _forget_peak() -> None:
 
 
 def _peak() -> int:
-    # Not ru_maxrss: a new process inherits that of the one that started it.
+    # Not ru_maxrss: a new process inherits that of its parent.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 

@@ -1,7 +1,7 @@
 """Times of a training step of the MNIST network in one framework; as a script, `_models.py FRAMEWORK TURNS`, as JSON.
 
-The eccentric term is timed by itself, value and gradient of a batch, in turns with the step, which leaves the caches as
-it finds them in a step. The difference of steps with and without it would be lost in what steps vary by.
+The eccentric term, value and gradient of a batch, is timed by itself in turns with the step, so that the caches are in
+the state that they have within a step. The difference of steps with and without it would be lost in their variation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WARM_UP = 5
 
 
 def measure(framework: str, turns: int) -> dict[str, list[float]]:
-    """Seconds of each step, and of the term alone as a step computes it."""
+    """Seconds of each step, and of the term alone."""
     images = load("digits").train.images
     rng = np.random.default_rng(0)
     architecture = mnist(1, DIM, DIM)
@@ -48,7 +48,7 @@ def measure(framework: str, turns: int) -> dict[str, list[float]]:
 
 
 def summary(seconds: dict[str, list[float]]) -> dict[str, float]:
-    """Medians, and what part of a step the term is."""
+    """Medians, and the share of the term in a step."""
     medians = {name: statistics.median(values) for name, values in seconds.items()}
     return {**medians, "share": medians["term"] / medians["step"]}
 

@@ -1,4 +1,4 @@
-"""The same weights and batches in several frameworks: how far latents and weights are apart."""
+"""The same weights and batches in several frameworks: the differences of latents and weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SEED = 20220701
 
 @dataclass(frozen=True)
 class Case:
-    """One network to compare, and for how many steps of training."""
+    """One network to compare, and the number of training steps."""
 
     network: str
     objective: str
@@ -36,11 +36,11 @@ class Case:
 
     @property
     def bound(self) -> float:
-        """Of latents under the same weights."""
+        """The bound of the difference of latents under the same weights."""
         return {"float32": 1e-5, "float64": 1e-12}[self.dtype]
 
 
-# The bound of weights and latents after training in float64. In float32 trajectories part after some steps.
+# The bound for weights and latents after training in float64. In float32 trajectories diverge after some steps.
 TRAINED_BOUND = 1e-9
 
 # The whole network for MNIST, a narrow one for CelebA; every objective.
@@ -54,7 +54,7 @@ CASES = (
 
 
 class Course(NamedTuple):
-    """What one framework makes of a case: latents (n, d) in evaluation mode, those of the first step, and the end."""
+    """The results of one framework: latents (n, d) in evaluation mode, at the first step, after training; weights."""
 
     evaluation: np.ndarray
     training: np.ndarray
@@ -63,7 +63,7 @@ class Course(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Of two courses: latents relative to the largest coordinate, weights as they are."""
+    """The differences between two courses: of latents relative to the largest coordinate, of weights absolute."""
 
     case: Case
     pair: tuple[str, str]
@@ -74,7 +74,7 @@ class Difference(NamedTuple):
 
     @property
     def holds(self) -> bool:
-        """Whether every difference is within its bound; NaN is not."""
+        """Whether every difference is within its bound; NaN fails."""
         same = all(value <= self.case.bound for value in (self.evaluation, self.training))
         trained = all(value <= TRAINED_BOUND for value in (self.trained, self.weights))
         return same and (trained or self.case.dtype == "float32")
@@ -92,7 +92,7 @@ def compare(cases: Sequence[Case], frameworks: Sequence[str]) -> Iterator[Differ
 
 
 def follow(case: Case, framework: str) -> Course:
-    """Train a network on the digits in one framework; all that is random is drawn here."""
+    """Train a network on the digits in one framework; all random numbers are drawn here."""
     images = load("digits").train.images
     if case.network == "celeba":  # 28 x 28 to 64 x 64
         images = np.pad(images.repeat(2, axis=1).repeat(2, axis=2), ((0, 0), (4, 4), (4, 4), (0, 0)))

@@ -1,4 +1,4 @@
-"""Measurements in a process of their own, where no other library's threads and allocator are."""
+"""Measurements in a separate process, without the threads and the allocator of other libraries."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 class MeasureError(Exception):
-    """A process that measures failed; the message is one line."""
+    """A measuring process failed; the message is one line."""
 
 
 def run_alone(script: str, *arguments: object) -> Any:
-    """What a script beside this one prints in its last line, as JSON."""
+    """The JSON in the last line that a script beside this one prints."""
     command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode:

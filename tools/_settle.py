@@ -1,4 +1,4 @@
-"""The loss itself at work: real data driven to a minimum, beside what the theory says of a batch of that size."""
+"""The loss minimised from real data, beside the values that the theory gives for a batch of that size."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 MOST_ROWS = 1797  # of scikit-learn's digits
-MOST_DIMS = 60  # that they fill: some pixels are never touched
+MOST_DIMS = 60  # their rank: some pixels are always 0
 
 
 @dataclass(frozen=True)
 class Settled:
-    """What the loss does to real data in one dimension."""
+    """The minimum of the loss from real data in d dimensions."""
 
     dim: int
     rows: int
@@ -63,7 +63,7 @@ def settle(dim: int, mu: float, scale: str, count: int) -> Settled:
 
 
 def judge_settled(rows: list[Settled]) -> list[Claim]:
-    """Below its floor no batch may score; on the sphere a batch must settle where that is the minimum."""
+    """No loss may be below its floor; a batch must settle on the sphere where the sphere is the minimum."""
     tolerance = 1e-10
     below = min((row.loss - row.floor) / abs(row.floor) for row in rows)
     claims = [Claim("no batch scores below its floor", below >= -tolerance, f"at least {below:.1e} above, relatively")]

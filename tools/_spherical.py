@@ -1,4 +1,4 @@
-"""The energy of MHE and its gradient as one would write them, and as this project has them.
+"""The energy of MHE and its gradient: a direct implementation, and that of this project.
 
 As a script, `_spherical.py LIBRARY REPEAT ROWS DIM HALF_SPACE`, the seconds of each as JSON.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 def naive_energy(w: Any, unit: Any, mirrored: Any, product: Any, total: Any, clamp: Any, eye: Any) -> Any:
-    """The energy for s = 2 on the n x n matrix of distances, in a library that spells its functions like this."""
+    """The energy for s = 2 on the n x n matrix of distances, with these functions of a library."""
     u = mirrored(unit(w))
     n = u.shape[0]
-    # A one on the diagonal: n is what it adds to the sum.
+    # A one on the diagonal, which adds n to the sum.
     return (total(1 / (clamp(2 - 2 * product(u)) + eye(n))) - n) / (n * (n - 1))
 
 

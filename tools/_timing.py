@@ -23,7 +23,7 @@ _PRODUCT_SIZE = 2048
 
 
 def take_turns(contenders: dict[str, Callable[[], object]], repeat: int) -> dict[str, float]:
-    """The median time of each contender in seconds, after one turn that does not count."""
+    """The median time of each contender in seconds, after one turn as a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for turn in range(repeat + 1):
         for name, function in contenders.items():
@@ -62,7 +62,7 @@ def measure_cells(library: str, repeat: int, largest: int) -> list[dict[str, flo
 
 
 def measure_floor(repeat: int, largest: int) -> dict[str, float]:
-    """Our time in torch over that of the tiles' operations at the rate at which this machine multiplies matrices."""
+    """Our time in PyTorch over the time of the tiles' products at the rate of one large matrix product."""
     import torch
 
     rows, dim = min(4096, largest), 64
@@ -83,7 +83,7 @@ def measure_floor(repeat: int, largest: int) -> dict[str, float]:
 
 
 def measure_compilation(repeat: int) -> list[dict[str, float]]:
-    """Seconds that XLA takes for our loss and gradient, few rows and many."""
+    """Seconds that XLA takes to compile our loss and gradient, for few rows and for many."""
     import jax
 
     from eccentric_jax import eccentric_loss

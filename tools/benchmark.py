@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Measure what the loss costs: radii, the sum over pairs in every framework, and memory.
+"""Measure speed and memory: radii, the sum over pairs in every framework, and the autoencoders.
 
     radii         the whole grid of the paper's Figure 1 (9,030,099 roots) against the paper's quadrature and bisection
-    engine        loss and gradient in NumPy float32 against the n x n form that one would write
-    torch         the same in PyTorch: eager with autograd, and torch.compile of either side
+    engine        loss and gradient in NumPy float32 against a direct implementation on the n x n matrix
+    torch         the same in PyTorch: eager with autograd, and both under torch.compile
     jax           the same in JAX: jit, also in a compiled loop of 100 gradient steps (seconds per step); compilation
     tensorflow    the same in TensorFlow: eager, tf.function, and compiled by XLA
     mhe           the energy of MHE and its gradient against the n x n form, in every framework, eager and compiled
-    models        a training step of the MNIST autoencoder in every framework, and what part of it the loss takes
-    memory        the peak memory of one large batch in a fresh process, in every library that is installed
+    models        a training step of the MNIST autoencoder in every framework, and the share of the loss in it
+    memory        the peak memory of one large batch in a fresh process, in every installed library
 
-Contenders take turns within one run; medians and ratios are what to quote. Each framework runs in a process of its own
-with its default number of threads; one that is not installed is left out, unless it is named. The whole takes about
+Contenders take turns within one run; quote medians and ratios. Each framework runs in a process of its own with its
+default number of threads. A framework that is not installed is skipped; naming one is an error. Everything takes about
 half an hour.
 """
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 SECTIONS = ("radii", "engine", *FRAMEWORKS, "mhe", "models", "memory")
 
-# Steps that are timed in one process, and those of an epoch of MNIST.
+# Steps timed in one process, and the steps of an epoch of MNIST.
 STEPS = 25
 STEPS_OF_AN_EPOCH = 600
 
@@ -247,7 +247,7 @@ def measure_models(console: Screen, repeat: int) -> dict[str, dict[str, float]]:
     frameworks = [name for name in FRAMEWORKS if is_installed(name)]
     seconds: dict[str, dict[str, list[float]]] = {name: {"step": [], "term": []} for name in frameworks}
     for _ in range(repeat):
-        for name in frameworks:  # in turns, as the machine changes its pace
+        for name in frameworks:  # in turns, as the speed of the machine varies
             for kind, values in run_alone("_models.py", name, STEPS).items():
                 seconds[name][kind] += values
     result = {name: summary(of_framework) for name, of_framework in seconds.items()}

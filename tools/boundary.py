@@ -2,7 +2,7 @@
 """Show both sides of the boundary at which the sphere stops being the minimum of the loss (docs/minimizer.md).
 
 Points are moved by L-BFGS from a normal start, below and above the critical mu of d = 2 and 3, and for d = 4, which has
-none. On the sphere all radii are equal and the loss is that of the sphere; beyond the boundary it is lower.
+none. On the sphere all radii are equal, and the loss is that of the sphere; beyond the boundary the loss is lower.
 """
 
 from __future__ import annotations

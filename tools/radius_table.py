@@ -62,13 +62,13 @@ class MuGrid:
 
 @dataclass(frozen=True)
 class Row:
-    """What one dimension shows."""
+    """The results in one dimension."""
 
     dim: int
     worst_error: float  # max over mu of |rho/sqrt(d) - 1|
     worst_mu: float
     radius_at_mu_1: float
-    digits_agreed: float | None  # of float64 with mpmath, at mu = 1 and at the worst mu; None: not asked
+    digits_agreed: float | None  # of float64 with mpmath, at mu = 1 and at the worst mu; None: not computed
     critical_mu: float
 
 
@@ -95,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
     settled = [settle(dim, options.mu, options.scale, options.rows) for dim in with_progress(settle_dims)]
     settled_claims = judge_settled(settled) if settled else []
 
-    # Files first: whatever becomes of the screen, they are there.
+    # Files first: they are written even if printing fails.
     report: dict[str, Any] = {"scale": options.scale, "mu": grid.describe(), "rows": [asdict(row) for row in rows]}
     report["figure1"] = {dim: errors[dim][0] for dim in range(FIRST, LAST + 1)}
     if settled:
@@ -172,7 +172,7 @@ def parse_dims(text: str) -> list[int]:
 
 
 def check(options: argparse.Namespace, dims: tuple[int, ...], settle_dims: list[int], grid: MuGrid) -> None:
-    """Find all that is wrong before anything is computed."""
+    """Check all arguments before anything is computed."""
     if dims[0] < 2:
         raise UsageError(f"argument --dims: a dimension must be 2 or more, got {dims[0]}")
     if not 0.5 < grid.start <= LARGEST_MU:
@@ -202,7 +202,7 @@ def check(options: argparse.Namespace, dims: tuple[int, ...], settle_dims: list[
 
 
 def worst_errors(dims: list[int], grid: MuGrid, scale: str) -> dict[int, tuple[float, float]]:
-    """For every dimension the greatest |rho/sqrt(d) - 1| over the grid of mu, and the mu where it is."""
+    """For every dimension the greatest |rho/sqrt(d) - 1| over the grid of mu, and the mu at which it occurs."""
     errors = {}
     with Progress(console=Console(stderr=True), transient=True, disable=not_a_terminal()) as progress:
         task = progress.add_task("radii", total=sum(2 * dim + 1 for dim in dims))
@@ -224,7 +224,7 @@ def make_row(dim: int, error: float, mu: float, options: argparse.Namespace) -> 
 
 
 def digits_agreed(dim: int, mu: float, scale: str, digits: int) -> float:
-    """How many digits of the float64 radius an enclosure confirms; at most the digits of the enclosure."""
+    """The number of digits of the float64 radius that an enclosure confirms; at most those of the enclosure."""
     lower, upper = enclose_radius(dim, mu, scale=scale, digits=digits)
     with mpmath.workdps(digits + 20):
         radius = mpmath.mpf(float(stationary_radius(dim, mu, scale=scale)))
@@ -233,7 +233,7 @@ def digits_agreed(dim: int, mu: float, scale: str, digits: int) -> float:
 
 
 def judge(errors: dict[int, tuple[float, float]], scale: str) -> list[Claim]:
-    """The claims of the paper, each with its failing one dimension below."""
+    """The claims of the paper, and that each fails one dimension below."""
     every = {dim: errors[dim][0] for dim in range(FIRST, LAST + 1)}
     if scale == "exact":
         worst = max(every, key=every.__getitem__)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Remake the figures and tables of the paper from runs of our own, each number beside the paper's.
+"""Reproduce the figures and tables of the paper from training runs of this project, each number beside the paper's.
 
     figure1, figure2   radius error over d; repulsive force over distance
     minimum            the loss that descent reaches, section 3.3
@@ -12,11 +12,11 @@
     table2             nearest neighbours with few labels
     table3, table4     binary attributes: classifiers, single components
     all                all of the above, on one page
-    mhe                of other papers and not part of all: hyperspherical energies in a small classifier (PyTorch)
+    mhe                not of the paper and not part of all: hyperspherical energies in a small classifier (PyTorch)
 
-Pictures and a page of Markdown go to --out, tables and what became of the paper's trends to the screen. A training run
-is kept under --runs by its configuration: what needs it next does not train it again, and what was interrupted goes on.
-Presets: smoke (embedded digits, minutes), cpu (MNIST and Olivetti faces, about two hours on 2 cores; for mhe
+Pictures and a page of Markdown go to --out, tables and the trends of the paper to the screen. A training run is stored
+under --runs by its configuration: it is trained once, and an interrupted run continues.
+Presets: smoke (scikit-learn's digits, minutes), cpu (MNIST and Olivetti faces, about two hours on 2 cores; for mhe
 Fashion-MNIST, half an hour), paper (the epochs, seeds and data of the paper; needs CelebA and a GPU).
 """
 
@@ -38,8 +38,8 @@ from eccentric_models.data import DataError
 from eccentric_models.files import replacing
 from eccentric_models.frameworks import PACKAGES, FrameworkError
 from eccentric_models.runs import Runs, backend
+from eccentric_models.safetensors_files import CheckpointError
 from eccentric_models.settings import RunError
-from eccentric_models.tensors import CheckpointError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 class Experiment(NamedTuple):
-    """One command: the autoencoders that it needs, what it makes of them, and whose experiment it is."""
+    """One command: the autoencoders that it needs, the function that makes its section, and its source."""
 
     needs: Callable[[Preset], Iterable[Settings]]
     make: Callable[[Lab], Section]
@@ -79,7 +79,7 @@ EXPERIMENTS = {
 }
 ALL = [name for name, experiment in EXPERIMENTS.items() if experiment.source is ECCENTRIC]
 
-# With folders of their own.
+# Data sets that have an option for their folder.
 DATA = ("mnist", "fashion-mnist", "olivetti", "celeba")
 
 _EXPECTED = (UsageError, RunError, CheckpointError, DataError, FrameworkError, OSError, ValueError)
@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         lab = Lab(preset, Runs(options.runs))
         needed = list(chain.from_iterable(EXPERIMENTS[name].needs(preset) for name in names))
         for settings in {settings.data: settings for settings in needed}.values():
-            lab.dataset(settings)  # what is wrong with the data shows before hours of training
+            lab.dataset(settings)  # errors in the data appear before hours of training
         with backend(options.backend, options.jobs, options.address):
             lab.runs.complete(needed)
             sections = [make(screen, lab, name, out) for name in names]
@@ -114,7 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def make(screen: Screen, lab: Lab, name: str, out: Path) -> Section:
-    """Do one experiment on finished runs; show it and save its pictures."""
+    """Evaluate one experiment on finished runs; show it and save its pictures."""
     section = EXPERIMENTS[name].make(lab)
     if remark := lab.preset.remarks.get(name):
         section.text.append(remark)
@@ -129,13 +129,19 @@ def make_parser() -> Parser:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", nargs="+", choices=[*EXPERIMENTS, "all"], help="one or more of the above")
     parser.add_argument("--preset", choices=PRESETS, default="smoke", help="the budget (default smoke)")
-    parser.add_argument("--framework", choices=PACKAGES, default="torch", help="what trains (default torch)")
-    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="where (default auto)")
-    parser.add_argument("--mnist", type=Path, metavar="DIR", help="the folder of the four files (default: download)")
-    parser.add_argument("--fashion-mnist", type=Path, metavar="DIR", help="the same of Fashion-MNIST, for mhe")
-    parser.add_argument("--olivetti", type=Path, metavar="DIR", help="that of olivetti_64.npz (default: download)")
+    parser.add_argument(
+        "--framework", choices=PACKAGES, default="torch", help="the framework that trains (default torch)"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "gpu"), default="auto", help="the device (default auto)")
+    parser.add_argument("--mnist", type=Path, metavar="DIR", help="the folder of its four files (default: download)")
+    parser.add_argument("--fashion-mnist", type=Path, metavar="DIR", help="the same for Fashion-MNIST, for mhe")
+    parser.add_argument(
+        "--olivetti", type=Path, metavar="DIR", help="the folder of olivetti_64.npz (default: download)"
+    )
     parser.add_argument("--celeba", type=Path, metavar="DIR", help="the official folder, for --preset paper")
-    parser.add_argument("--runs", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="where runs are kept")
+    parser.add_argument(
+        "--runs", type=Path, default=Path("runs/reproduce"), metavar="DIR", help="where runs are stored"
+    )
     parser.add_argument("--out", type=Path, metavar="DIR", help="for pictures and page (default reports/PRESET)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default 1; -1: all cores)")
     parser.add_argument(

@@ -2,13 +2,13 @@
 """Verify that the reference autoencoders behave identically in every framework.
 
     1. The same weights encode the same images to the same latents, in evaluation and in training mode.
-    2. From the same weights, on the same batches, in float64, training takes the same course: weights and latents.
+    2. From the same weights, on the same batches, in float64, training gives the same weights and latents.
     3. With --full: over several seeds, in float32, spectra, traces, eccentricities, errors of nearest neighbours and
        aligned angles differ between frameworks by no more than between the seeds of one framework.
 
-The first two take less than three minutes on 2 cores, on the digits that come with scikit-learn. --full trains one run
-for every framework and seed, keeps it under --runs, and goes on where it was interrupted. Exits with 0 if everything
-holds, with 1 if something does not.
+The first two take less than three minutes on 2 cores, on scikit-learn's bundled digits. --full trains one run for every
+framework and seed, stores it under --runs, and continues where it was interrupted. The exit status is 0 if all hold and
+1 if one fails.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ if TYPE_CHECKING:
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--frameworks", nargs="+", choices=PACKAGES, help="two or more (default: those that are installed)"
+        "--frameworks", nargs="+", choices=PACKAGES, help="two or more (default: all that are installed)"
     )
-    parser.add_argument("--full", action="store_true", help="the statistical part, too")
-    parser.add_argument("--data", choices=NAMES, default="digits", help="what --full trains on (default digits)")
-    parser.add_argument("--folder", type=Path, help="where the files of the data are")
-    parser.add_argument("--epochs", type=int, default=50, help="of --full (default 50)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="of --full (default 0 1 2)")
-    parser.add_argument("--runs", type=Path, default=Path("runs/verify"), help="where --full keeps its runs")
+    parser.add_argument("--full", action="store_true", help="also compare runs of several seeds")
+    parser.add_argument("--data", choices=NAMES, default="digits", help="the data of --full (default digits)")
+    parser.add_argument("--folder", type=Path, help="the folder of the data")
+    parser.add_argument("--epochs", type=int, default=50, help="epochs of --full (default 50)")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="seeds of --full (default 0 1 2)")
+    parser.add_argument("--runs", type=Path, default=Path("runs/verify"), help="where --full stores its runs")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures as JSON")
     options = parser.parse_args(argv)
     try:

@@ -24,21 +24,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import eccentric_core
-import eccentric_jax.backend  # registers projections as pytrees
-from eccentric_core import (
-    compressive_energy,
-    eccentric_loss_and_grad,
-    hyperspherical_energy,
-    hyperspherical_energy_and_grad,
-    init_projection,
-    inverse_multiquadric_mmd,
-    pair_kernel,
-    pair_sum,
-    pair_sum_and_grad,
-    pair_sum_hvp,
-    uniformity,
-    update_projection,
-)
+from eccentric_core import energies, engine
+from eccentric_core.energies import *  # noqa: F403
+from eccentric_core.engine import *  # noqa: F403
+from eccentric_jax.backend import BACKEND  # registers projections as pytrees
 from eccentric_jax.networks import hyperspherical_penalty, init_projections, update_projections
 
 if TYPE_CHECKING:
@@ -46,24 +35,9 @@ if TYPE_CHECKING:
 
     import jax
 
-__all__ = [
-    "compressive_energy",
-    "eccentric_loss",
-    "eccentric_loss_and_grad",
-    "hyperspherical_energy",
-    "hyperspherical_energy_and_grad",
-    "hyperspherical_penalty",
-    "init_projection",
-    "init_projections",
-    "inverse_multiquadric_mmd",
-    "pair_kernel",
-    "pair_sum",
-    "pair_sum_and_grad",
-    "pair_sum_hvp",
-    "uniformity",
-    "update_projection",
-    "update_projections",
-]
+__all__ = ["BACKEND", "hyperspherical_penalty", "init_projections", "update_projections"]
+__all__ += energies.__all__
+__all__ += engine.__all__
 
 
 def eccentric_loss(

@@ -29,9 +29,6 @@ class _JaxBackend(TracedBackend):
     def beside(self, values: Any, like: jax.Array) -> jax.Array:
         return jnp.asarray(values, compute_dtype(like, "z"))
 
-    def is_symbol(self, size: Any) -> bool:
-        return jax.export.is_symbolic_dim(size)
-
     def run(self, formula: Callable[..., Any], *arrays: Any, **static: Any) -> Any:
         # Compiled, so that a call outside of jit is one as well.
         return _compiled(formula, tuple(static))(self, *arrays, **static)
@@ -43,8 +40,8 @@ class _JaxBackend(TracedBackend):
         return lax.stop_gradient(x)
 
     def gather(self, x: jax.Array, group: Any) -> jax.Array:
-        tracked = group in jax.typeof(lax.axis_index(group)).vma
-        if tracked and group not in jax.typeof(x).vma:
+        # The index of a device varies wherever JAX keeps track of that.
+        if _varies(lax.axis_index(group), group) and not _varies(x, group):
             raise ValueError(
                 f"z must be spread over the axis {group!r}, got the same rows on every device, which would count "
                 f"{lax.axis_size(group)} times; give its in_specs, or leave axis_name out"
@@ -94,6 +91,12 @@ BACKEND = _JaxBackend(
         matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),
     )
 )
+
+
+def _varies(x: jax.Array, axis: Any) -> bool:
+    """Whether JAX knows that devices along an axis have different values of x."""
+    kind = jax.typeof(x)
+    return axis in (kind.mat.varying if hasattr(kind, "mat") else getattr(kind, "vma", ()))
 
 
 @lru_cache(maxsize=256)

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from eccentric_core import eccentric_loss
+from eccentric_core.backend import backend_of
 from eccentric_core.checks import check_mu
 from eccentric_core.theory.scale import check_scale
 
@@ -27,11 +28,15 @@ class _Changing:
         self.name = name
 
     def __get__(self, instance: Any, owner: type) -> Any:
-        return self if instance is None else vars(instance)[f"_{self.name}"]
+        if instance is None:
+            return self
+        if f"_{self.name}" not in vars(instance):  # Keras looks at all attributes before they are set
+            raise AttributeError(self.name)
+        return vars(instance)[f"_{self.name}"]
 
     def __set__(self, instance: Any, value: Any) -> None:
         numbers, name = vars(instance), f"_{self.name}"
-        if not isinstance(value, str):
+        if not (isinstance(value, str) and self.name == "scale"):
             value = _checked(self.name, value)
         held = numbers.get(f"{name}_variable")
         if isinstance(value, float) and keras.backend.backend() == "tensorflow":
@@ -41,17 +46,19 @@ class _Changing:
             held.assign(value)
         numbers[f"{name}_variable"], numbers[name] = held, value
 
-    def current(self, instance: Any) -> Any:
-        """The value for the step that runs or is compiled: a number or a 0-d tensor."""
+    def current(self, instance: Any, z: Any) -> Any:
+        """The value for the step that runs or is compiled on rows z: a number or a 0-d tensor."""
         value = vars(instance)[f"_{self.name}"]
         if isinstance(value, str):
             return value
         if isinstance(value, float):
             held = vars(instance)[f"_{self.name}_variable"]
-            value = value if held is None else keras.ops.convert_to_tensor(held)
-        else:
-            value = keras.ops.convert_to_tensor(value)
-        return _read_when_run(self, instance, value) if keras.backend.backend() == "jax" else value
+            value = value if held is None else held
+        value = value.value if isinstance(value, keras.Variable) else value
+        # What is exported keeps the value that it has now: its number of rows is a symbol.
+        if keras.backend.backend() != "jax" or not all(isinstance(size, int) for size in z.shape):
+            return value
+        return _read_when_run(self, instance, value)
 
     def number(self, instance: Any) -> Any:
         """The value as a Python number, for a configuration."""
@@ -81,7 +88,7 @@ def _checked(name: str, value: Any) -> Any:
             check_scale(value)
         return value
     if not hasattr(value, "dtype") or tuple(value.shape) != ():
-        raise TypeError(f"{name} must be a number, a Keras variable or a 0-d tensor, got {value!r}")
+        raise ValueError(f"{name} must be a number, a Keras variable or a 0-d tensor, got {value!r}")
     return value
 
 
@@ -98,8 +105,11 @@ class _Weighted:
     def _weighted(self, z: Any) -> Any:
         if keras.utils.is_keras_tensor(z):
             raise TypeError(f"z must be a tensor, got the symbolic {z!r}; put the layer EccentricLoss into the model")
-        lam, mu, scale = (getattr(_Weighted, name).current(self) for name in ("lam", "mu", "scale"))
-        value = keras.ops.mean(eccentric_loss(keras.ops.convert_to_tensor(z), mu, scale=scale))
+        if isinstance(z, keras.Variable | np.ndarray):
+            z = keras.ops.convert_to_tensor(z) if isinstance(z, np.ndarray) else z.value
+        backend_of(z)  # refuses what is no tensor
+        lam, mu, scale = (getattr(_Weighted, name).current(self, z) for name in ("lam", "mu", "scale"))
+        value = keras.ops.mean(eccentric_loss(z, mu, scale=scale))
         return (lam if isinstance(lam, float) else keras.ops.cast(lam, value.dtype)) * value
 
     def _config(self) -> dict[str, Any]:

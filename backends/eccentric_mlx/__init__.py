@@ -1,7 +1,8 @@
 """The backend of MLX: its namespace and derivatives of any order. `eccentric_core` finds it from an array of MLX.
 
-What MLX lacks: float64 on its GPUs (few rows and a large mu are computed in float32 there), and a loop on the device:
-a graph that `mx.compile` traces grows with the number of tiles.
+What MLX lacks: float64 on its GPUs (few rows and a large mu are computed in float32 there), an exponential of float64
+with more than seven digits (made of others here), and a loop on the device: a graph that `mx.compile` traces grows with
+the number of tiles.
 
 >>> import mlx.core as mx
 >>> from eccentric_core import eccentric_loss
@@ -84,12 +85,27 @@ class _MlxBackend(Backend):
         return mx.default_device().type == mx.cpu
 
 
+def _exp(x: mx.array) -> mx.array:
+    if x.dtype != mx.float64:
+        return mx.exp(x)
+    # MLX computes it to seven digits alone.
+    large = mx.sinh(mx.abs(x)) + mx.cosh(x)
+    return mx.where(x < 0, mx.reciprocal(large), large)
+
+
+def _sum(x: mx.array, axis: Any, keepdims: bool = False) -> mx.array:
+    # MLX adds numbers up one by one on a CPU: of two axes first along one.
+    return mx.sum(mx.sum(x, axis=-1), axis=-1) if axis == (-2, -1) else mx.sum(x, axis=axis, keepdims=keepdims)
+
+
 BACKEND = _MlxBackend(
     Namespace(
         mx,
         astype=lambda x, dtype, copy=True: x.astype(dtype),  # noqa: ARG005
         clamp=mx.maximum,
         clamp_at_zero=lambda x: mx.maximum(x, 0.0),
+        exp=_exp,
+        sum=_sum,
         zero_diagonal=lambda x: mx.where(mx.eye(x.shape[-1], dtype=mx.bool_), mx.zeros_like(x), x),
     )
 )

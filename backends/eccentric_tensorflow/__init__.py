@@ -1,7 +1,7 @@
-"""Eccentric regularization for TensorFlow: the functions of `eccentric_core`, and the Keras objects of `eccentric_keras`.
+"""Eccentric regularization for TensorFlow: the functions of `eccentric_core`, the Keras objects of `eccentric_keras`.
 
-Given tensors, these functions run eagerly, in tf.function (the number of rows may be unknown), compiled by XLA, and under
-nested tapes. TensorFlow itself is imported when the first tensor arrives.
+Given tensors, these functions run eagerly, in tf.function (the number of rows may be unknown), compiled by XLA, and
+under nested tapes. TensorFlow itself is imported when the first tensor arrives.
 
 eccentric_loss, eccentric_loss_and_grad         the loss of a batch of latent vectors
 EccentricRegularizer, EccentricLoss             the weighted loss as a Keras regularizer and as a layer
@@ -21,6 +21,9 @@ inverse_multiquadric_mmd                        the discrepancy between a batch 
 TensorShape([100, 8])
 """
 
+from eccentric_core import energies, engine
+from eccentric_core.energies import *  # noqa: F403
+from eccentric_core.engine import *  # noqa: F403
 from eccentric_keras import (
     CompressiveEnergy,
     EccentricLoss,
@@ -29,39 +32,6 @@ from eccentric_keras import (
     regularize,
 )
 
-from eccentric_core import (
-    compressive_energy,
-    eccentric_loss,
-    eccentric_loss_and_grad,
-    hyperspherical_energy,
-    hyperspherical_energy_and_grad,
-    init_projection,
-    inverse_multiquadric_mmd,
-    pair_kernel,
-    pair_sum,
-    pair_sum_and_grad,
-    pair_sum_hvp,
-    uniformity,
-    update_projection,
-)
-
-__all__ = [
-    "CompressiveEnergy",
-    "EccentricLoss",
-    "EccentricRegularizer",
-    "HypersphericalRegularizer",
-    "compressive_energy",
-    "eccentric_loss",
-    "eccentric_loss_and_grad",
-    "hyperspherical_energy",
-    "hyperspherical_energy_and_grad",
-    "init_projection",
-    "inverse_multiquadric_mmd",
-    "pair_kernel",
-    "pair_sum",
-    "pair_sum_and_grad",
-    "pair_sum_hvp",
-    "regularize",
-    "uniformity",
-    "update_projection",
-]
+__all__ = ["CompressiveEnergy", "EccentricLoss", "EccentricRegularizer", "HypersphericalRegularizer", "regularize"]
+__all__ += energies.__all__
+__all__ += engine.__all__

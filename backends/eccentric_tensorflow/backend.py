@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache, partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from eccentric_core.backend import Namespace, TracedBackend
 from eccentric_core.checks import compute_dtype
-from eccentric_core.derivatives import Call, pulled_back
-from eccentric_core.engine.precision import FEW_ROWS, full_product
+from eccentric_core.engine.precision import full_product
+from eccentric_tensorflow import eager
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-
-def _moveaxis(x: tf.Tensor, source: int, target: int) -> tf.Tensor:
-    order = list(range(len(x.shape)))
-    axis = order.pop(source)
-    order.insert(target % len(x.shape), axis)
-    return tf.transpose(x, order)
+    from eccentric_core.derivatives import Call
 
 
 def _matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
@@ -57,15 +52,15 @@ class _TensorFlowBackend(TracedBackend):
 
     @tf.autograph.experimental.do_not_convert  # it holds no control flow for the graph
     def run(self, formula: Callable[..., Any], *arrays: Any, **static: Any) -> Any:
-        if not tf.executing_eagerly() or len(arrays[0].shape) != 2:
-            return formula(self, *arrays, **static)
-        return _eager(formula, static, [tf.convert_to_tensor(arrays[0]), *arrays[1:]])
+        if tf.executing_eagerly() and len(arrays[0].shape) == 2:
+            return eager.run(self, formula, [tf.convert_to_tensor(arrays[0]), *arrays[1:]], static)
+        return formula(self, *arrays, **static)
 
     def registered(self, call: Call, *tensors: tf.Tensor) -> tf.Tensor:
-        return _with_derivatives(
-            partial(call.value_and_gradients, self),
-            lambda *both: call.hvp(self, both[: len(tensors)], both[len(tensors) :]),
-        )(*tensors)
+        def hvp(*both: tf.Tensor) -> list[tf.Tensor]:
+            return call.hvp(self, both[: len(tensors)], both[len(tensors) :])
+
+        return eager.differentiated(partial(call.value_and_gradients, self), hvp)(*tensors)
 
     def constant(self, x: Any) -> Any:
         return tf.stop_gradient(x)
@@ -118,7 +113,7 @@ BACKEND = _TensorFlowBackend(
         matmul=_matmul,
         matrix_transpose=tf.linalg.matrix_transpose,
         mean=lambda x, axis, keepdims=False: tf.reduce_mean(x, axis, keepdims),
-        moveaxis=_moveaxis,
+        moveaxis=tf.experimental.numpy.moveaxis,
         ones_like=tf.ones_like,
         reshape=tf.reshape,
         stack=tf.stack,
@@ -129,62 +124,3 @@ BACKEND = _TensorFlowBackend(
         zeros_like=tf.zeros_like,
     )
 )
-
-
-def _with_derivatives(value_and_gradients: Callable[..., Any], hvp: Callable[..., Any]) -> Callable[..., tf.Tensor]:
-    """A function of tensors with its first two derivatives."""
-
-    @tf.custom_gradient
-    def value(*tensors: tf.Tensor) -> Any:
-        # No tape need follow how the derivatives are made.
-        result, *gradients = value_and_gradients(*map(tf.stop_gradient, tensors))
-
-        @tf.custom_gradient
-        def gradients_of(*tensors: tf.Tensor) -> Any:
-            return gradients, lambda *directions: hvp(*tensors, *directions)
-
-        return result, lambda cotangent: pulled_back(cotangent, gradients_of(*tensors))
-
-    return value
-
-
-def _eager(formula: Callable[..., Any], static: dict[str, Any], arrays: list[Any]) -> Any:
-    """A formula as one graph, as eager operations are slow, and loops of them more so.
-
-    There is one for all numbers of rows but the small ones, which are computed otherwise; numbers are its arguments.
-    """
-    present = tuple(k for k, a in enumerate(arrays) if isinstance(a, tf.Tensor | tf.Variable))
-    few = tuple(min(arrays[k].shape[-2], FEW_ROWS + 1) for k in present if len(arrays[k].shape) > 1)
-    rest = [None if a is None or k in present else BACKEND.beside(a, arrays[0]) for k, a in enumerate(arrays)]
-    graph = _graph(formula, tuple(static.items()), present, few)
-
-    def placed(tensors: Any) -> list[Any]:
-        found = dict(zip(present, tensors, strict=True))
-        return [found.get(k, other) for k, other in enumerate(rest)]
-
-    def hvp(*both: tf.Tensor) -> Any:
-        tensors, directions = both[: len(present)], both[len(present) :]
-        with tf.GradientTape() as outer:
-            outer.watch(tensors)
-            with tf.GradientTape() as inner:
-                inner.watch(tensors)
-                value = formula(BACKEND, *placed(tensors), **static)
-            gradients = inner.gradient(value, tensors)
-        return outer.gradient(gradients, tensors, output_gradients=directions)
-
-    tensors = [arrays[k] for k in present]
-    if formula.__annotations__.get("return", "").startswith("tuple"):
-        return graph(*placed(tensors))
-    return _with_derivatives(lambda *tensors: graph(*placed(tensors)), hvp)(*tensors)
-
-
-@lru_cache(maxsize=256)
-def _graph(formula: Callable[..., Any], static: Any, present: tuple[int, ...], *_: Any) -> Callable[..., Any]:
-    def value_and_gradients(*arrays: Any) -> Any:
-        tensors = [arrays[k] for k in present]
-        with tf.GradientTape() as tape:
-            tape.watch(tensors)
-            value = formula(BACKEND, *arrays, **dict(static))
-        return value if isinstance(value, tuple) else (value, *tape.gradient(value, tensors))
-
-    return tf.function(value_and_gradients, autograph=False, reduce_retracing=True)

@@ -19,38 +19,12 @@ inverse_multiquadric_mmd                        the discrepancy between a batch 
 (-2.624, torch.Size([100, 8]))
 """
 
-from eccentric_core import (
-    compressive_energy,
-    eccentric_loss,
-    eccentric_loss_and_grad,
-    hyperspherical_energy,
-    hyperspherical_energy_and_grad,
-    init_projection,
-    inverse_multiquadric_mmd,
-    pair_kernel,
-    pair_sum,
-    pair_sum_and_grad,
-    pair_sum_hvp,
-    uniformity,
-    update_projection,
-)
+from eccentric_core import energies, engine
+from eccentric_core.energies import *  # noqa: F403
+from eccentric_core.engine import *  # noqa: F403
+from eccentric_torch.backend import BACKEND  # registers the operators of exported programs
 from eccentric_torch.modules import CompressiveEnergy, EccentricLoss, HypersphericalRegularizer
 
-__all__ = [
-    "CompressiveEnergy",
-    "EccentricLoss",
-    "HypersphericalRegularizer",
-    "compressive_energy",
-    "eccentric_loss",
-    "eccentric_loss_and_grad",
-    "hyperspherical_energy",
-    "hyperspherical_energy_and_grad",
-    "init_projection",
-    "inverse_multiquadric_mmd",
-    "pair_kernel",
-    "pair_sum",
-    "pair_sum_and_grad",
-    "pair_sum_hvp",
-    "uniformity",
-    "update_projection",
-]
+__all__ = ["BACKEND", "CompressiveEnergy", "EccentricLoss", "HypersphericalRegularizer"]
+__all__ += energies.__all__
+__all__ += engine.__all__

@@ -218,7 +218,9 @@ def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tupl
     mu = parameter(mu, "mu", backend, z)
     check_mu(mu)
     dtype = compute_dtype(z, "z")
-    if isinstance(scale, str) or scale is None or isinstance(scale, bool):
+    if scale is None or isinstance(scale, bool):
+        check_scale(scale)
+    if isinstance(scale, str):
         check_scale(scale)
         if not isinstance(mu, float) or (scale == "exact" and backend.compiling()):
             return mu, None, scale

@@ -3,8 +3,8 @@
     E_s = mean over pairs of f_s(|u_i - u_j|),   u = w / |w|,   f_s(r) = r^-s, or log(1/r) for s = 0
 
 The rows are normalised, which is exact up to rounding, or as the official code of MHE does it, by sqrt(|w|^2 + 1e-4).
-Its rows are shorter than 1, but what it calls their distance is 2 - 2 <u_i, u_j>, as if the squared norm of each were 1:
-the engine is told by how much, e = 1 - |u|^2.
+Its rows are shorter than 1, but what it calls their distance is 2 - 2 <u_i, u_j>, as if the squared norm of each were
+1: the engine is told by how much, e = 1 - |u|^2.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ def hyperspherical_energy(
         A 0-d array: float64 for float64, otherwise float32. It has the derivatives of its framework.
 
     Raises:
-        TypeError, ValueError: an argument is not as described. Only static facts are checked: NaN and inf in w propagate
-            to the result, as NaN.
+        TypeError, ValueError: an argument is not as described. Only static facts are checked: NaN and inf in w
+            propagate to the result, as NaN.
 
     A row of zeros has no direction: its cosine with every other counts as 0, and its gradient is 0 (with "official" it
     has one). With "paper", norms should be from 1e-18 to 1e18 in float32.

@@ -40,8 +40,10 @@ def dense_value_and_gradients(
 
     The distances are computed in the dtype given, and the sums in that of the rows.
     """
-    near = (lambda rows: rows) if dtype is None else (lambda rows: xp.astype(rows, dtype, copy=False))
-    t = _distances(near(x), None if y is None else near(y), None if e is None else near(e), xp)
+    near = (x, y, e)
+    if dtype is not None:
+        near = tuple([None if a is None else xp.astype(a, dtype, copy=False) for a in near])  # type: ignore[assignment]
+    t = _distances(*near, xp)
     value, w = value_and_slope(kernel, t, xp)
     w = w if dtype is None else xp.astype(w, x.dtype, copy=False)
     if y is None:  # a row is no pair with itself

@@ -15,20 +15,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _NAMELESS: list[type] = []
+_EXPECTED = "a kernel must be a plain object that holds numbers, texts, tuples and other such objects"
 
 
 def encode(value: Any, numbers: list[Any]) -> tuple[Any, ...]:
     """The structure of a value; the floats in it are appended to the numbers, in order.
 
     The state of an object is what `vars` shows. Compilers trace this function.
+
+    Raises:
+        TypeError: something in the value is no number, text, tuple or such an object.
     """
     if isinstance(value, float):
         numbers.append(1.0 * value)
         return ("number",)
     if value is None or isinstance(value, bool | int | str):
         return ("constant", value)
-    if isinstance(value, tuple):
+    if type(value) is tuple:  # not one with methods, which would be lost
         return ("tuple", *[encode(item, numbers) for item in value])
+    if not hasattr(value, "__dict__"):
+        raise TypeError(f"{_EXPECTED}, got {value!r}")
     parts = [(name, encode(item, numbers)) for name, item in value.__dict__.items()]
     return ("object", type(value), *parts)
 
@@ -53,18 +59,24 @@ def _value_of(structure: Any, numbers: Iterator[float]) -> Any:
 
 
 def text_of(structure: tuple[Any, ...]) -> str:
-    """A structure as a text, for `decode` after `json.loads`."""
+    """A structure as a text, for `decode`.
+
+    Raises:
+        TypeError: something in it has a state that `vars` does not show, as functions and tensors have.
+    """
     return json.dumps(structure, default=_name_of)
 
 
 def _name_of(kind: Any) -> str:
-    if not isinstance(kind, type):
-        raise TypeError(f"a kernel must hold numbers, texts, tuples and other kernels, got {kind!r}")
+    try:
+        object.__new__(kind)
+    except TypeError as error:
+        raise TypeError(f"{_EXPECTED}, got a {kind.__name__}") from error
     name = f"{kind.__module__}:{kind.__qualname__}"
     try:
         if _class_named(name) is kind:
             return name
-    except (AttributeError, KeyError):
+    except (AttributeError, ImportError, KeyError):
         pass
     if kind not in _NAMELESS:
         _NAMELESS.append(kind)

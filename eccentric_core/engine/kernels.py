@@ -1,7 +1,7 @@
 """Kernels: the energy of a pair as a function phi(t) of its squared distance t.
 
-A kernel is phi with its first two derivatives, written with the functions of a namespace `xp`, so that one kernel serves
-every library and every framework. It knows no bandwidth: the rows are scaled before their distances are taken.
+A kernel is phi with its first two derivatives, written with the functions of a namespace `xp`, so that one kernel
+serves every library and every framework. It knows no bandwidth: the rows are scaled before their distances are taken.
 """
 
 from __future__ import annotations
@@ -270,7 +270,8 @@ class AntipodalKernel:
 
 
 def default_eps(s: float, roundoff: float) -> float:
-    """Below which t a kernel of exponent s is continued linearly, so that rounding leaves no great force to a coincident
-    pair, whose force is 0: the slope there, about eps^(-s/2 - 1), times the relative error of a sum is about 1.
+    """Below which t a kernel of exponent s is continued linearly: eps^(-s/2 - 1) times the roundoff is about 1.
+
+    The force of a coincident pair is 0, and rounding then leaves no great one.
     """
     return math.pow(roundoff, 2.0 / (s + 2.0))

@@ -84,7 +84,7 @@ def pair_sum(
     >>> float(pair_sum(x, kernel=InverseMultiquadricKernel(), self_pairs=True))
     4.6
     """
-    backend, bandwidth = _checked(x, y, bandwidth)
+    backend, bandwidth = _checked(x, y, kernel, bandwidth)
     if self_pairs and y is not None:
         raise ValueError("self_pairs must be False for two sets, whose pairs i = j count anyway")
     return backend.run(_pair_sum, x, y, bandwidth, f=PairSum(kernel, wide), self_pairs=self_pairs)
@@ -114,7 +114,7 @@ def pair_sum_and_grad(
     Raises:
         TypeError, ValueError: an argument is not as described.
     """
-    backend, bandwidth = _checked(x, y, bandwidth)
+    backend, bandwidth = _checked(x, y, kernel, bandwidth)
     results = backend.run(_pair_sum_and_grad, x, y, bandwidth, f=PairSum(kernel, wide))
     return tuple(results)
 
@@ -154,7 +154,7 @@ def pair_sum_hvp(
     [[-0.5]
      [ 0.5]]
     """
-    backend, bandwidth = _checked(x, y, bandwidth)
+    backend, bandwidth = _checked(x, y, kernel, bandwidth)
     for name, rows, direction in (("u", x, u), ("v", y, v)):
         facts, expected = ((getattr(a, "shape", None), getattr(a, "dtype", None)) for a in (direction, rows))
         if facts != expected:
@@ -173,9 +173,16 @@ def _pair_sum_hvp(
     return f.hvp(backend, (x, y, None, bandwidth), (u, v, None, None))[: 1 if y is None else 2]
 
 
-def _checked(x: Array, y: Array | None, bandwidth: Any) -> tuple[Backend, Any]:
+def _checked(x: Array, y: Array | None, kernel: Any, bandwidth: Any) -> tuple[Backend, Any]:
     """The backend, and h as a number or a tensor of it. Static facts alone are checked."""
     backend = backend_of(x, "x")
+    if isinstance(kernel, type):
+        raise TypeError(f"kernel must be an object, got the class {kernel.__name__}; call it: {kernel.__name__}()")
+    if not hasattr(kernel, "value") or not hasattr(kernel, "slope") or type(kernel).__hash__ is None:
+        raise TypeError(
+            f"kernel must be a hashable object with the methods value and slope, got {type(kernel).__name__}; "
+            f"make it a frozen dataclass"
+        )
     d = check_batch(x, "x", min_rows=1)[1]
     if y is not None:
         if backend_of(y, "y") is not backend:
@@ -286,8 +293,8 @@ class PairSum:
         gradients = self._by_batches(self._gradients, backend, dtype, scaled)[1:]
         changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *along))
         turn = _along(scaled, changes, xp) + _along(along, gradients, xp) - _along(scaled, gradients, xp) * rate
-        changes = [a if a is None else a - b for a, b in zip(changes, _times(gradients, rates), strict=True)]
-        return _as(x.dtype, (*_times(changes, scales), turn * (-0.5 / h)), xp)
+        turned = [a if a is None else a - b for a, b in zip(changes, _times(gradients, rates), strict=True)]
+        return _as(x.dtype, (*_times(turned, scales), turn * (-0.5 / h)), xp)
 
     def _scaled(
         self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, *, wide: bool
@@ -313,7 +320,8 @@ class PairSum:
     def _value(self, backend: Backend, dtype: Any, x: Array, y: Array | None, e: Array | None) -> tuple[Array]:
         xp = backend.xp
         if self._is_dense(backend, x, y):
-            return (dense_value(*(_as(dtype, (x, y, e), xp) if dtype else (x, y, e)), self.kernel, xp),)
+            x, y, e = (x, y, e) if dtype is None else _as(dtype, (x, y, e), xp)
+            return (dense_value(x, y, e, self.kernel, xp),)
         sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
 
         def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
@@ -389,7 +397,7 @@ class PairSum:
         """Whether all pairs fit into one tile, or the loop cannot count rows that are a symbol."""
         tile = self._tile_rows(backend, x)
         sizes = [rows.shape[-2] for rows in (x, y) if rows is not None]
-        return all(size <= tile if isinstance(size, int) else backend.is_symbol(size) for size in sizes)
+        return all(size <= tile if isinstance(size, int) else size is not None for size in sizes)
 
     def _tile_rows(self, backend: Backend, x: Array) -> int:
         return self.tile_rows or backend.tile_rows(x)
@@ -408,7 +416,10 @@ class PairSum:
         step = max(1, tile * tile // of_a_batch)
         flat = [a if a is None else xp.reshape(a, (batches, *a.shape[-2:])) for a in arrays]
         starts = range(0, max(batches, 1), step)
-        parts = [function(backend, dtype, *(a if a is None else a[i : i + step, ...] for a in flat)) for i in starts]
+        parts = [
+            function(backend, dtype, *(a if a is None else a[i : min(i + step, batches), ...] for a in flat))
+            for i in starts
+        ]
         joined = [
             part[0] if len(part) == 1 or part[0] is None else xp.concat(part, axis=0)
             for part in zip(*parts, strict=True)

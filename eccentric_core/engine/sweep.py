@@ -10,10 +10,11 @@ Sums are kept by block and replaced, not changed, as not every library can updat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from eccentric_core.backend import Backend
     from eccentric_core.checks import Array
 

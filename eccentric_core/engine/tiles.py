@@ -165,7 +165,7 @@ def tile_second_moments(
 def gradient_of_moments(
     x: Rows | Tangents, y: Rows | Tangents, moment: Array, slope: Array, xp: Any
 ) -> tuple[Array, Array]:
-    """sum_j w_ij (x_i - y_j) and sum_j w_ij, of shapes (..., n, d) and (..., n, 1), from the sum of the moments of x."""
+    """sum_j w_ij (x_i - y_j) and sum_j w_ij, of shapes (..., n, d) and (..., n, 1), from the moments of x."""
     # What the constant part of w adds to the moments is a sum over all rows of y.
     moment = moment + slope * xp.sum(y.columns, axis=-1, keepdims=True)
     weight = moment[..., -1:, :]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -50,7 +51,8 @@ def kernel_scale(
     d, m = dim_array(dim), mu_array(mu)
     excess = 2.0 * m - 1.0
     if method == "paper":
-        return paper_scale(d, m)[()]
+        scale: Floats = paper_scale(d, m)
+        return scale[()]
     return (4.0 * d / solve_theorem1(d, excess))[()]
 
 
@@ -73,7 +75,9 @@ def check_scale(scale: object) -> None:
     if isinstance(scale, str):
         good = scale in ("paper", "exact")
     elif isinstance(scale, int | float):
-        good = not isinstance(scale, bool) and 0 < scale < float("inf")
+        good = not isinstance(scale, bool) and 0 < scale <= sys.float_info.max
+    elif scale is None:
+        good = False
     else:
         values = np.asarray(scale)
         good = values.dtype.kind in "iuf" and bool(np.all((values > 0) & np.isfinite(values)))

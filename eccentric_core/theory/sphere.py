@@ -182,7 +182,8 @@ def _solve_by_polynomial(dim: Floats, excess: Floats) -> Floats:
 
     def correction(w: Floats) -> Floats:
         at = np.maximum((1.0 / (w * w) - 9.0) / 8.0, lowest)  # rounding must not leave the interval
-        return _solve_by_newton(dim, at) / _first_guess(dim, at) - 1.0
+        ratio: Floats = _solve_by_newton(dim, at) / _first_guess(dim, at)
+        return ratio - 1.0
 
     lowest, highest = np.min(excess), np.max(excess)
     domain = variable(np.array([highest, lowest]))
@@ -190,5 +191,6 @@ def _solve_by_polynomial(dim: Floats, excess: Floats) -> Floats:
         polynomial = Chebyshev.interpolate(correction, _POLYNOMIAL_SIZE - 1, domain=domain)
         between = domain[0] + (domain[1] - domain[0]) * (0.5 - 0.5 * np.cos(np.pi * np.linspace(0, 1, 40)))
         if np.max(np.abs(polynomial(between) - correction(between))) < 2e-15:
-            return _first_guess(dim, excess) * (1.0 + polynomial(variable(excess)))
+            found: Floats = _first_guess(dim, excess) * (1.0 + polynomial(variable(excess)))
+            return found
     return _solve_by_newton(dim, excess)

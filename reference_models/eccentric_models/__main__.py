@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command, or say what is not installed."""
+    """Run the command, or print which package is missing."""
     try:
         from eccentric_models import command
     except ModuleNotFoundError as error:

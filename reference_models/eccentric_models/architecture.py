@@ -1,7 +1,7 @@
-"""The networks of the paper (appendix A.4) as data; a framework builds what it reads here.
+"""The networks of the paper (appendix A.4) as data, from which each framework builds them.
 
 Images are (height, width, channels). A network is a tuple of layers; a convolution that a batch normalisation follows
-has no bias, as the normalisation would take it away again.
+has no bias, as the normalisation would cancel it.
 
 Weights have one neutral layout, the same in every framework and in every checkpoint:
 
@@ -29,7 +29,7 @@ Shape: TypeAlias = tuple[int, ...]
 
 class _ShapeKept:
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of what comes out."""
+        """The shape of the output."""
         return shape
 
 
@@ -40,14 +40,14 @@ class Pad:
     margin: int
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of what comes out."""
+        """The shape of the output."""
         height, width, channels = shape
         return height + 2 * self.margin, width + 2 * self.margin, channels
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """A square convolution; padding is what is added before and after each side."""
+    """A square convolution; padding is the number of zeros before and after each side."""
 
     channels: int
     kernel: int
@@ -56,7 +56,7 @@ class Convolution:
     bias: bool = False
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of what comes out."""
+        """The shape of the output."""
         height, width = ((size + sum(self.padding) - self.kernel) // self.stride + 1 for size in shape[:2])
         return height, width, self.channels
 
@@ -65,13 +65,13 @@ class Convolution:
         return {"kernel": (self.kernel, self.kernel, shape[2], self.channels)} | _bias(self.channels, self.bias)
 
     def fan_in(self, shape: Shape) -> float:
-        """How many inputs reach an output."""
+        """The number of inputs of an output."""
         return shape[2] * self.kernel**2
 
 
 @dataclass(frozen=True)
 class TransposedConvolution:
-    """A square fractionally strided convolution; crop is what is taken off before and after each side."""
+    """A square transposed convolution; crop is the number of pixels removed before and after each side."""
 
     channels: int
     kernel: int
@@ -80,7 +80,7 @@ class TransposedConvolution:
     bias: bool = False
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of what comes out."""
+        """The shape of the output."""
         height, width = ((size - 1) * self.stride + self.kernel - sum(self.crop) for size in shape[:2])
         return height, width, self.channels
 
@@ -89,7 +89,7 @@ class TransposedConvolution:
         return {"kernel": (self.kernel, self.kernel, shape[2], self.channels)} | _bias(self.channels, self.bias)
 
     def fan_in(self, shape: Shape) -> float:
-        """How many inputs reach an output."""
+        """The number of inputs of an output."""
         return shape[2] * (self.kernel / self.stride) ** 2
 
 
@@ -100,7 +100,7 @@ class Dense:
     features: int
 
     def output_shape(self, shape: Shape) -> Shape:  # noqa: ARG002
-        """The shape of what comes out."""
+        """The shape of the output."""
         return (self.features,)
 
     def weights(self, shape: Shape) -> dict[str, Shape]:
@@ -108,13 +108,13 @@ class Dense:
         return {"kernel": (shape[0], self.features)} | _bias(self.features, True)
 
     def fan_in(self, shape: Shape) -> float:
-        """How many inputs reach an output."""
+        """The number of inputs of an output."""
         return shape[0]
 
 
 @dataclass(frozen=True)
 class BatchNorm(_ShapeKept):
-    """Normalisation of each channel by the mean and the variance of the batch, in evaluation by the running ones.
+    """Normalisation of each channel by the mean and the variance of the batch; in evaluation by the running ones.
 
     running = (1 - momentum) running + momentum batch; the variance is that of the population in both.
     """
@@ -146,7 +146,7 @@ class Reshape:
     shape: Shape
 
     def output_shape(self, shape: Shape) -> Shape:
-        """The shape of what comes out."""
+        """The shape of the output."""
         if math.prod(shape) != math.prod(self.shape):
             raise ValueError(f"Reshape must keep the number of values, got {shape} to {self.shape}")
         return self.shape
@@ -154,13 +154,13 @@ class Reshape:
 
 Layer: TypeAlias = Pad | Convolution | TransposedConvolution | Dense | BatchNorm | LeakyReLU | Sigmoid | Reshape
 
-# What training follows but no gradient changes.
+# Weights that training updates without a gradient.
 STATISTICS = ("mean", "variance")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One layer of a network, where it stands."""
+    """One layer of a network at its place."""
 
     name: str
     layer: Layer
@@ -220,7 +220,7 @@ def is_statistic(name: str) -> bool:
 
 
 def initial_weights(architecture: Architecture, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """Weights to start from, in float64: uniform within 1/sqrt(fan in), as PyTorch's are; the norms do nothing yet."""
+    """Initial weights in float64: uniform within 1/sqrt(fan in), as in PyTorch; normalisations have no effect yet."""
     weights = {}
     for step in architecture.all_steps:
         for name, shape in step.weights.items():
@@ -233,7 +233,7 @@ def initial_weights(architecture: Architecture, rng: np.random.Generator) -> dic
 
 
 def mnist(channels: int, dim: int, code_size: int, width: float = 1.0) -> Architecture:
-    """The paper's network for MNIST: images of 28 x 28, which the encoder sees with a margin of zeros as 32 x 32."""
+    """The paper's network for MNIST: images of 28 x 28, padded by zeros to 32 x 32 in the encoder."""
     w = _widths(width)
     encoder: list[Layer] = [Pad(2)]
     for features, kernel, stride in ((16, 5, 1), (24, 4, 2), (32, 4, 1), (48, 4, 2)):
@@ -249,7 +249,7 @@ def mnist(channels: int, dim: int, code_size: int, width: float = 1.0) -> Archit
 def celeba(channels: int, dim: int, code_size: int, width: float = 1.0) -> Architecture:
     """The paper's network for CelebA: images of 64 x 64.
 
-    The last layer keeps 64 x 64: a kernel of 4 makes 67, of which 1 is taken off before and 2 after.
+    The last layer keeps 64 x 64: a kernel of 4 makes 67, of which 1 is removed before and 2 after.
     """
     w = _widths(width)
     encoder: list[Layer] = []

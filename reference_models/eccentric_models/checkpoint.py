@@ -1,6 +1,6 @@
-"""Checkpoints: safetensors files with the weights in the neutral layout, the moments of Adam, and all else as metadata.
+"""Checkpoints: safetensors files with the weights in the neutral layout, the moments of Adam, and the rest as metadata.
 
-A file is replaced as a whole or not at all, and carries a SHA-256 of everything in it.
+A file is replaced as a whole or not at all, and has a SHA-256 of its content.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from eccentric_models.frameworks import PACKAGES, Framework, State
+from eccentric_models.safetensors_files import CheckpointError, Format
 from eccentric_models.settings import Settings
-from eccentric_models.tensors import CheckpointError, Format
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,11 +22,11 @@ __all__ = ["Checkpoint", "CheckpointError", "versions"]
 _FORMAT = Format(
     "eccentric-models 1",
     "checkpoint",
-    remedy="take a copy of it, or train anew",
-    missing="a run has it from its first moment on",
+    remedy="restore a copy of it, or train again",
+    missing="a run writes it at its start",
 )
 
-# The parts of a state, as the first part of the names of tensors.
+# The parts of a state, and the prefixes of their names in the file.
 _PARTS = {"weights": "weights", "means": "adam.mean", "squares": "adam.square"}
 
 
@@ -38,9 +38,9 @@ class Checkpoint:
         settings: of the run.
         image_shape: (height, width, channels).
         state: weights and moments.
-        epoch: how many epochs are done.
-        generator: the state of the random generator, as NumPy gives it.
-        versions: of what wrote it.
+        epoch: the number of finished epochs.
+        generator: the state of the NumPy generator.
+        versions: of the packages that wrote it.
     """
 
     settings: Settings
@@ -54,7 +54,7 @@ class Checkpoint:
         """Replace the file.
 
         Raises:
-            CheckpointError: it can't be written; what was there is there still.
+            CheckpointError: it cannot be written; the old file is unchanged.
         """
         tensors = {
             f"{prefix}.{name}": value
@@ -73,10 +73,10 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read a file and check that it is what was written.
+        """Read a file and check that it was not changed.
 
         Raises:
-            CheckpointError: it is missing, damaged, changed, or not a checkpoint of this version.
+            CheckpointError: it is missing, damaged, changed, or of another version.
         """
         tensors, content = _FORMAT.read(path)
         parts = {
@@ -98,6 +98,6 @@ class Checkpoint:
 
 
 def versions(framework: Framework) -> dict[str, str]:
-    """The versions of what a checkpoint depends on."""
+    """The versions of the packages that a checkpoint depends on."""
     names = ("eccentric", "numpy", *PACKAGES[framework])
     return {"python": platform.python_version()} | {name: importlib.metadata.version(name) for name in names}

@@ -32,26 +32,26 @@ if TYPE_CHECKING:
     from eccentric_models.data import Dataset
     from eccentric_models.frameworks import Autoencoder
 
-# ValueError and MemoryError are of values that only the engine or the data can judge: a scale, a width, a folder.
+# ValueError and MemoryError: values that only the engine or the data can check, such as a scale, a width or a folder.
 _EXPECTED = (RunError, CheckpointError, DataError, FrameworkError, OSError, ValueError, MemoryError)
 
 
 @dataclass(frozen=True)
 class Train:
-    """Train an autoencoder; by default on the digits that come with scikit-learn, in less than a minute."""
+    """Train an autoencoder; by default on scikit-learn's bundled digits, in less than a minute."""
 
     settings: Annotated[Settings, tyro.conf.arg(name="")] = field(default_factory=Settings)
     out: Path | None = None
     """the folder of the run; by default a new one under runs/"""
     resume: bool = False
-    """go on with the run in --out, or begin it"""
+    """continue the run in --out, or start it"""
 
     def __call__(self, console: Console) -> None:
-        """Train, then show what came out."""
+        """Train, then show the results."""
         settings, out = self.settings, self.out
         if out is None:
             if self.resume:
-                raise RunError("--resume needs --out, the folder of the run to go on with")
+                raise RunError("--resume needs --out, the folder of the run to continue")
             out = _new_folder(settings)
         model, dataset = _train(console, settings, out, resume=self.resume)
         train_latents, test_latents = (model.encode(split.images) for split in (dataset.train, dataset.test))
@@ -68,11 +68,11 @@ class _OfRun:
     run: tyro.conf.Positional[Path]
     """the folder of a run"""
     framework: Framework | None = None
-    """what computes; by default what trained"""
+    """the framework that computes; by default the one that trained"""
     folder: Path | None = None
-    """where the files of the data are; by default as in training"""
+    """the folder of the data; by default that of training"""
     device: Device = "auto"
-    """auto takes a GPU where there is one"""
+    """auto chooses a GPU if there is one"""
 
     def model(self) -> tuple[Autoencoder, Checkpoint]:
         """The autoencoder of the run, and its checkpoint."""
@@ -93,7 +93,7 @@ class Evaluate(_OfRun):
     """Measure a trained autoencoder: reconstruction, the latent space, the error of nearest neighbours."""
 
     json: Path | None = None
-    """write the figures to this file, too"""
+    """also write the figures to this file"""
 
     def __call__(self, console: Console) -> None:
         """Print a table."""
@@ -135,14 +135,14 @@ _FIGURES = {
 
 @dataclass(frozen=True)
 class Encode(_OfRun):
-    """Write the latent vectors of images to a .npz file: latents (n, d), and labels where there are some."""
+    """Write the latent vectors of images to a .npz file: latents (n, d), and labels if there are any."""
 
     to: tyro.conf.Positional[Path] = field(kw_only=True)
     """the file to write"""
     split: Literal["train", "test"] = "test"
-    """which images of the data"""
+    """the split to encode"""
     images: Path | None = None
-    """encode these instead: a .npy file of uint8 images (n, height, width, channels)"""
+    """encode these images instead: a .npy file, uint8 (n, height, width, channels)"""
 
     def __call__(self, console: Console) -> None:
         """Encode and write."""
@@ -169,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         command(Console(markup=False, emoji=False))  # a path may look like either
     except KeyboardInterrupt:
-        return _complain("interrupted; --resume goes on from the last checkpoint", 130)
+        return _complain("interrupted; --resume continues from the last checkpoint", 130)
     except _EXPECTED as error:
         return _complain(f"error: {error}", 2)
     return 0

@@ -1,4 +1,4 @@
-"""Images along deep principal components: what a decoder makes of points on the axes, or in corners between them."""
+"""Images along deep principal components: decoded points on the axes, or in corners between them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def paired_images(model: Autoencoder, spectrum: LatentSpectrum, deviations: float) -> np.ndarray:
-    """The eigen-images of Figures 6 and 7: the mean plus and minus so many standard deviations along each axis.
+    """The eigen-images of Figures 6 and 7: the mean plus and minus a number of standard deviations along each axis.
 
     Returns:
         Images from 0 to 1 of shape (d, 2, height, width, channels): component, then plus and minus.
@@ -38,7 +38,7 @@ def combined_images(
     Args:
         model, spectrum: a trained autoencoder and the spectrum of its training latents.
         columns, rows: components, from 0, whose signs change from column to column and from row to row.
-        deviations: how far from the mean, in standard deviations of each component.
+        deviations: the distance from the mean, in standard deviations of each component.
 
     Returns:
         Images of shape (2^rows, 2^columns, height, width, channels); the signs (1 or -1) of each row; of each column.

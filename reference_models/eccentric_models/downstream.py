@@ -1,7 +1,7 @@
-"""What latent vectors are worth to a classifier: nearest neighbours with few labels, trees, single components.
+"""Classifiers on latent vectors: nearest neighbours with few labels, trees, single components.
 
-Rates are from 0 to 1. Latents are given as principal coordinates: neighbours don't mind, and trees see one axis at a
-time.
+Rates are from 0 to 1. Latents are given as principal coordinates, which matters to trees, as they split along one axis
+at a time, and not to neighbours.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Classifier(Protocol):
-    """What scikit-learn calls a classifier."""
+    """A classifier of scikit-learn."""
 
     def fit(self, x: np.ndarray, y: np.ndarray) -> Classifier:
         """Learn from rows and their labels."""
@@ -44,8 +44,9 @@ def few_label_errors(
     Args:
         train, test: rows (n, d).
         labels, test_labels: classes (n,).
-        neighbours: how many vote, by the number of training items with labels; more than there are means all of them.
-        subsets: random subsets to draw of each number, the same in every call with as many items; one of all items.
+        neighbours: the number of neighbours, by the number of training items with labels, at most all of them.
+        subsets: the number of random subsets of each size, the same in every call with as many items; one where the
+            subset is the whole set.
 
     Returns:
         Error rates, one per subset, by the number of labels.
@@ -64,7 +65,7 @@ def few_label_errors(
 def attributes(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Binary attributes of the training and of the test images, bool (n, a), and their names.
 
-    Classes become one attribute each, one against the rest.
+    Each class becomes an attribute, one against the rest.
 
     Raises:
         ValueError: there are no labels.
@@ -80,7 +81,7 @@ def attributes(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, tuple[str, ...
 
 
 def majority_errors(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """The error rate of each attribute if all items are given what most of the training items have."""
+    """The error rate of each attribute if the answer is always the most frequent one in training."""
     return np.mean(test != (np.mean(train, axis=0) > 0.5), axis=0)
 
 
@@ -100,9 +101,9 @@ def attribute_errors(
 
 
 def classifiers() -> dict[str, Classifier]:
-    """The classifiers of Table 3 by the names that they have there, for all attributes at once.
+    """The classifiers of Table 3 by their names there, for all attributes at once.
 
-    A tree is grown for each attribute by itself; neighbours are the same for all of them.
+    Each attribute has a tree of its own; the neighbours are the same for all.
     """
     from sklearn.multioutput import MultiOutputClassifier
     from sklearn.neighbors import KNeighborsClassifier
@@ -117,16 +118,16 @@ def classifiers() -> dict[str, Classifier]:
 
 @dataclass(frozen=True)
 class Gain:
-    """What one component, cut at one place, tells of one attribute.
+    """The information in one component, with one threshold, about one attribute.
 
     Attributes:
         attribute: its name.
         component: from 0.
-        bits: how much less uncertain the attribute of a training item is on its side of the cut.
-        entropy: how uncertain it is without, in bits.
+        bits: the information gain on the training set, in bits.
+        entropy: the entropy of the attribute on the training set, in bits.
         majority, accuracy: the rate of right answers on the test set, of the most frequent answer and of the most
-            frequent one on each side.
-        below, above: how many of the test items on that side have the attribute, as a part.
+            frequent one on each side of the threshold.
+        below, above: the share of the test items on that side that have the attribute.
     """
 
     attribute: str
@@ -142,7 +143,7 @@ class Gain:
 def information_gains(
     train: np.ndarray, test: np.ndarray, labels: np.ndarray, test_labels: np.ndarray, names: Sequence[str]
 ) -> list[Gain]:
-    """For each attribute the component that tells most of it. Source: Table 4 of the paper.
+    """For each attribute the component with the most information about it. Source: Table 4 of the paper.
 
     Args:
         train, test: principal coordinates (n, d).
@@ -164,14 +165,14 @@ def information_gains(
 
 
 def _stump(column: np.ndarray, label: np.ndarray) -> DecisionTreeClassifier:
-    """The cut of one column that tells most of a label."""
+    """The threshold on one column with the most information about a label."""
     from sklearn.tree import DecisionTreeClassifier
 
     return DecisionTreeClassifier(max_depth=1, criterion="entropy", random_state=0).fit(column, label)
 
 
 def _gain(stump: DecisionTreeClassifier) -> float:
-    """How many bits the cut tells; 0 where there is none."""
+    """The information gain of a threshold in bits; 0 without one."""
     tree = stump.tree_
     parts = tree.weighted_n_node_samples / tree.weighted_n_node_samples[0]
     return float(tree.impurity[0] - parts[1:] @ tree.impurity[1:]) if tree.node_count > 1 else 0.0

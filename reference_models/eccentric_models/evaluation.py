@@ -1,4 +1,4 @@
-"""What a trained autoencoder made of its data, as numbers."""
+"""The evaluation of a trained autoencoder, as numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 NEIGHBOURS = 15
 
-# Rows of which the loss is taken: all pairs of 60,000 would take seconds.
+# The rows whose loss is computed: all pairs of 60,000 would take seconds.
 _MOST_ROWS = 10_000
 
 
@@ -25,9 +25,9 @@ class Evaluation:
     """One side of the train/test split.
 
     Attributes:
-        count: how many images.
+        count: the number of images.
         reconstruction: mean squared error per pixel, images from 0 to 1.
-        loss, floor: the eccentric loss of the latents (of the first 10,000) and what no batch of that size goes below.
+        loss, floor: the eccentric loss of the latents (of the first 10,000), and its lower bound for that batch size.
         radius, stationary_radius: the root mean square distance from the origin, and that of Theorem 1.
         spectrum: of the latents.
     """
@@ -42,7 +42,7 @@ class Evaluation:
 
     @property
     def line(self) -> str:
-        """What a user wants to know, in one line."""
+        """A summary in one line."""
         return (
             f"loss {self.loss:.4f} (floor {self.floor:.4f}), radius {self.radius:.4f} "
             f"(sqrt(d) {np.sqrt(self.spectrum.mean.size):.4f}), trace {self.spectrum.trace:.4f}, "
@@ -67,7 +67,7 @@ def evaluate(model: Autoencoder, split: Split, latents: np.ndarray) -> Evaluatio
 
 
 def reconstruction_error(model: Autoencoder, images: np.ndarray, latents: np.ndarray, chunk: int = 1000) -> float:
-    """The mean squared error per pixel of the images that latents are decoded to."""
+    """The mean squared error per pixel of the decoded latents."""
     total = 0.0
     for start in range(0, len(images), chunk):
         original = images[start : start + chunk].astype(np.float64) / 255

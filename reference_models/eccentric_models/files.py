@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Files that are replaced as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that becomes path if the block ends well; else path stays as it was and nothing else is left."""
+    """Open a file that replaces path if the block succeeds; otherwise path is unchanged and no other file remains."""
     part = path.with_name(f"{path.name}.{uuid4().hex}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("xb") as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())  # else a crash could leave the new name with old blocks behind it
+            os.fsync(file.fileno())  # otherwise a crash could leave the new name with old content
         part.replace(path)
     finally:
         with suppress(OSError):

@@ -1,8 +1,8 @@
 """The Fréchet distance between two sets of images in some space of features.
 
-The Fréchet inception distance (FID) has the features of one network, InceptionV3 with certain weights, and only a
-distance in them goes by that name. Without the weights there are the features of a classifier that is trained here on
-the same data; the distance in them is the Fréchet classifier distance (FCD), which compares with no other.
+The Fréchet inception distance (FID) is that in the features of one network, InceptionV3 with one set of weights.
+Without these weights the features are those of a classifier that is trained on the same data. The distance in them is
+called the Fréchet classifier distance (FCD) and is comparable only with others of the same data.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ import numpy as np
 
 from eccentric_models.components import decode
 from eccentric_models.runs import fingerprint
-from eccentric_models.tensors import Format
+from eccentric_models.safetensors_files import Format
 
 if TYPE_CHECKING:
     from eccentric_models.data import Dataset
     from eccentric_models.runs import Run
 
-_FORMAT = Format("eccentric-classifier 1", "classifier", remedy="remove it, and it is trained anew", missing="train it")
+_FORMAT = Format("eccentric-classifier 1", "classifier", remedy="remove it to train it again", missing="train it")
 
 _HIDDEN = (256, 64)
 _EPOCHS = 10
@@ -40,15 +40,15 @@ def frechet_distance(
 
         |mean_a - mean_b|^2 + tr(A + B - 2 (A^1/2 B A^1/2)^1/2)  =  |mean_a - mean_b|^2 + min_U |A^1/2 - B^1/2 U|^2
 
-    over orthogonal U (Procrustes). The right side is what is computed: a sum of squares, which is never negative nor
-    complex, however singular the covariances are, and 0 for equal ones.
+    over orthogonal U (Procrustes). The right side is computed: a sum of squares, which is never negative nor complex,
+    even for singular covariances, and 0 for equal ones.
 
     Args:
         mean_a, mean_b: shape (d,).
-        covariance_a, covariance_b: shape (d, d), symmetric; eigenvalues that rounding has put below 0 count as 0.
+        covariance_a, covariance_b: shape (d, d), symmetric; eigenvalues below 0, due to rounding, count as 0.
 
     Raises:
-        ValueError: shapes don't fit, or there is NaN or infinity.
+        ValueError: the shapes do not match, or there is NaN or infinity.
     """
     means = [np.asarray(mean, np.float64) for mean in (mean_a, mean_b)]
     covariances = [np.asarray(covariance, np.float64) for covariance in (covariance_a, covariance_b)]
@@ -82,7 +82,7 @@ def _root(covariance: np.ndarray) -> np.ndarray:
 
 
 class Features(Protocol):
-    """A space of features: what the distance in it is called, and features (n, f) of uint8 images (n, h, w, c)."""
+    """A space of features: the name of its distance, and features (n, f) of uint8 images (n, h, w, c)."""
 
     name: str
     about: str
@@ -93,9 +93,9 @@ class Features(Protocol):
 
 
 def frechet_score(run: Run, features: Features, reference: tuple[np.ndarray, np.ndarray]) -> float:
-    """The Fréchet distance of images drawn by a run from those of the test set. Source: Table 1 of the paper.
+    """The Fréchet distance between images sampled from a run and the test images. Source: Table 1 of the paper.
 
-    The latents are drawn from the normal distribution fitted to the training latents, as many as there are test images.
+    The latents are sampled from the normal fitted to the training latents, as many as there are test images.
 
     Args:
         run: a finished run.
@@ -108,18 +108,18 @@ def frechet_score(run: Run, features: Features, reference: tuple[np.ndarray, np.
 
 
 def features_for(dataset: Dataset, folder: Path) -> Features:
-    """InceptionV3 if torch-fidelity and its weights are there; else a classifier, trained once and kept in folder."""
+    """InceptionV3 if torch-fidelity has its weights; else a classifier, trained once and stored in folder."""
     weights = inception_weights()
     return Perceptron.of(dataset, folder) if weights is None else Inception(weights)
 
 
 @dataclass(frozen=True, eq=False)
 class Perceptron:
-    """The last hidden layer of a perceptron, by scikit-learn, that tells the classes or attributes of the data.
+    """The last hidden layer of a scikit-learn perceptron that classifies the data.
 
     Attributes:
         weights: pairs of kernel and bias, of all layers.
-        accuracy: the part of the test labels that it gets right.
+        accuracy: the rate of right test labels.
     """
 
     weights: tuple[tuple[np.ndarray, np.ndarray], ...]
@@ -128,20 +128,20 @@ class Perceptron:
 
     @property
     def about(self) -> str:
-        """What a report says of it."""
+        """A description for reports."""
         return (
             f"FCD: the Fréchet distance in the {self.weights[-2][1].size} features of a perceptron trained here on the "
-            f"same images (it gets {100 * self.accuracy:.1f} % of the test labels right). It is not FID and compares "
-            f"with no other"
+            f"same images (it gets {100 * self.accuracy:.1f} % of the test labels right). It is not FID and not "
+            f"comparable with other scores"
         )
 
     @classmethod
     def of(cls, dataset: Dataset, folder: Path) -> Perceptron:
-        """Read the classifier for the data from a folder, or train it and put it there.
+        """Read the classifier for the data from a folder, or train and store it.
 
         Raises:
-            CheckpointError: it can't be read or written.
-            ValueError: the data have no labels.
+            CheckpointError: it cannot be read or written.
+            ValueError: the data has no labels.
         """
         path = folder / f"classifier-{dataset.name}-{fingerprint(dataset)[:12]}.safetensors"
         if not path.exists():
@@ -155,7 +155,9 @@ class Perceptron:
         layers, (first_kernel, first_bias) = self.weights[1:-1], self.weights[0]
         chunks = []
         for start in range(0, len(images), _CHUNK):
-            x = np.maximum(_pixels(images[start : start + _CHUNK]) @ first_kernel + first_bias, 0)
+            # In float64: in float32 features near 0 would depend on the size of a chunk.
+            x = _pixels(images[start : start + _CHUNK]).astype(np.float64)
+            x = np.maximum(x @ first_kernel + first_bias, 0)
             for kernel, bias in layers:
                 x = np.maximum(x @ kernel + bias, 0)
             chunks.append(x)
@@ -176,7 +178,7 @@ def _train(dataset: Dataset, path: Path) -> None:
     rows = min(len(images), _MOST_NUMBERS // images[0].size)
     network = MLPClassifier(_HIDDEN, max_iter=_EPOCHS, random_state=0)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # it stops after so many epochs on purpose
+        warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is fixed on purpose
         network.fit(_pixels(images[:rows]), labels[:rows])
     answers = np.concatenate(
         [
@@ -192,7 +194,7 @@ def _train(dataset: Dataset, path: Path) -> None:
 
 
 def inception_weights() -> Path | None:
-    """The weights of InceptionV3 that torch-fidelity keeps, if it is installed and has them; nothing is downloaded."""
+    """The weights of InceptionV3 in the cache of torch-fidelity, if there are any; nothing is downloaded."""
     if importlib.util.find_spec("torch_fidelity") is None or importlib.util.find_spec("torch") is None:
         return None
     import torch
@@ -202,7 +204,7 @@ def inception_weights() -> Path | None:
 
 
 class Inception:
-    """The 2048 features of InceptionV3 by torch-fidelity: distances in them are FID.
+    """The 2048 features of InceptionV3 by torch-fidelity, whose distance is FID.
 
     Args:
         weights: the file of its weights.

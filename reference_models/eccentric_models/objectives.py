@@ -1,4 +1,4 @@
-"""What is minimised, written once for every framework and on the one engine.
+"""The objectives, written once for every framework, with the functions of `eccentric_core`.
 
 loss = mean squared error per pixel + lam * penalty
 
@@ -6,8 +6,8 @@ eccentric   the eccentric loss of the latent vectors (equation 1 of the paper)
 wae         the inverse multiquadric discrepancy between the latent vectors and a normal sample (Tolstikhin et
             al., 2018)
 vae         the divergence of the Gaussian posterior from the normal prior, summed over dimensions (Kingma and
-            Welling, 2014); the decoder sees a draw from the posterior
-none        nothing: a plain autoencoder
+            Welling, 2014); the decoder gets a sample of the posterior
+none        no penalty: a plain autoencoder
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Kind = Literal["eccentric", "wae", "vae", "none"]
 
 
 class Terms(NamedTuple):
-    """The parts of the loss, scalars, and the latent vectors that the decoder saw, (n, d)."""
+    """The terms of the loss, scalars, and the latent vectors given to the decoder, (n, d)."""
 
     reconstruction: Any
     penalty: Any
@@ -41,7 +41,7 @@ class Objective:
     """The penalty on the latent space and its weight.
 
     Args:
-        kind: which penalty.
+        kind: the name of the penalty.
         lam: its weight.
         mu, scale: of the eccentric loss.
     """
@@ -63,7 +63,7 @@ class Objective:
 
     @property
     def codes_per_dim(self) -> int:
-        """How many numbers of a code stand for one latent dimension."""
+        """The numbers in a code for each latent dimension."""
         return 2 if self.kind == "vae" else 1
 
     def noise(self, rng: np.random.Generator, count: int, dim: int) -> np.ndarray | None:
@@ -73,7 +73,7 @@ class Objective:
     def loss(
         self, encode: Callable[[Any], Any], decode: Callable[[Any], Any], images: Any, noise: Any
     ) -> tuple[Any, Terms]:
-        """The loss of a batch, a scalar, and what it is made of."""
+        """The loss of a batch, a scalar, and its terms."""
         code = encode(images)
         xp = backend_of(code, "code").xp
         z, penalty = self._penalty(code, noise, xp)
@@ -82,7 +82,7 @@ class Objective:
         return reconstruction + self.lam * penalty, Terms(reconstruction, penalty, z)
 
     def _penalty(self, code: Any, noise: Any, xp: Any) -> tuple[Any, Any]:
-        """The latent vectors that a code stands for, and what they cost."""
+        """The latent vectors of a code, and their penalty."""
         match self.kind:
             case "eccentric":
                 return code, eccentric_loss(code, self.mu, scale=self.scale)

@@ -18,10 +18,10 @@ _DOTS = 5000
 
 
 def reconstructions(model: Autoencoder, dataset: Dataset, train: np.ndarray, test: np.ndarray) -> Figure:
-    """Test images, what they are decoded to, and images of latents drawn from the normal fitted to the training set.
+    """Test images, their reconstructions, and images of latents sampled from the normal fitted to the training set.
 
     Args:
-        model, dataset: what was trained, and on what.
+        model, dataset: the trained autoencoder and its data.
         train, test: latents (n, d) of both sides of the data.
     """
     count = min(_COLUMNS, len(test))

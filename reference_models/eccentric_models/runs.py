@@ -1,8 +1,8 @@
-"""Runs that are shared and kept: each is known by its configuration, trained once, and read ever after.
+"""Stored runs: each is identified by its configuration, trained once, and read from then on.
 
     root/mnist-eccentric-d8-0123456789ab/checkpoint.safetensors, metrics.jsonl, latents.safetensors
 
-A run is finished when its latents are there. What was interrupted goes on from its last checkpoint.
+A run is finished when its latents are stored. An interrupted run continues from its last checkpoint.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from eccentric_core import spectrum
 from eccentric_models.checkpoint import Checkpoint, versions
 from eccentric_models.data import DataError, load
 from eccentric_models.frameworks import FrameworkError
-from eccentric_models.metrics import FILE, last_record
+from eccentric_models.log import FILE, last_record
+from eccentric_models.safetensors_files import CheckpointError, Format
 from eccentric_models.settings import RunError, Settings
-from eccentric_models.tensors import CheckpointError, Format
 from eccentric_models.training import CHECKPOINT, restore, train
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ LATENTS = "latents.safetensors"
 _FORMAT = Format(
     "eccentric-latents 1",
     "file of latents",
-    remedy="remove it, and it is made anew from the checkpoint beside it",
+    remedy="remove it, and it is computed again from the checkpoint beside it",
     missing="the run is not finished",
 )
 
-# They change where a run happens, and not what it is.
+# These settings change where a run is computed, not its identity.
 _PLACES = ("folder", "device")
 
-# What may befall one run of many; the others go on.
+# Errors of one run; the others continue.
 _EXPECTED = (RunError, CheckpointError, DataError, FrameworkError, OSError, MemoryError, ValueError)
 
-# What joblib's backends need.
+# The packages that joblib's backends need.
 _PACKAGES = {"dask": "distributed", "ray": "ray"}
 
 _DAY = 24 * 3600.0
@@ -63,9 +63,9 @@ class Run:
 
     Attributes:
         settings: its configuration.
-        folder: where it is.
-        train, test: latent vectors (n, d) of both sides of the data, as the trained encoder gives them.
-        versions: of what trained it.
+        folder: its folder.
+        train, test: latent vectors (n, d) of both sides of the data, from the trained encoder.
+        versions: of the packages that trained it.
     """
 
     settings: Settings
@@ -86,16 +86,16 @@ class Run:
 
     @property
     def training_trace(self) -> float:
-        """The trace of the latents in the last steps of training, where batch normalisation is by the batch.
+        """The trace of the latents in the last steps of training, where normalisation uses the moments of the batch.
 
         Raises:
-            CheckpointError: the records of the run can't be read.
+            CheckpointError: the log of the run cannot be read.
         """
         try:
             return last_record(self.folder)["trace"]
         except (OSError, ValueError, IndexError, KeyError) as error:
             raise CheckpointError(
-                f"{self.folder / FILE} is missing or damaged ({error}); train the run anew"
+                f"{self.folder / FILE} is missing or damaged ({error}); train the run again"
             ) from error
 
     def model(self) -> Autoencoder:
@@ -105,7 +105,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Runs:
-    """All runs in a folder, by their configuration.
+    """The runs in a folder, by their configuration.
 
     Args:
         root: the folder.
@@ -114,20 +114,20 @@ class Runs:
     root: Path
 
     def folder(self, settings: Settings) -> Path:
-        """Where a run is, or will be: every setting but the places of data and device counts."""
+        """The folder of a run; every setting counts, except the folder of the data and the device."""
         digest = hashlib.sha256(json.dumps(_identity(settings), sort_keys=True).encode()).hexdigest()
         return self.root / f"{settings.data}-{settings.objective}-d{settings.dim}-{digest[:12]}"
 
     def missing(self, wanted: Iterable[Settings]) -> list[Settings]:
-        """Those that are not finished, each once."""
+        """The runs that are not finished, each once."""
         folders = {self.folder(settings): settings for settings in wanted}
         return [settings for folder, settings in folders.items() if not (folder / LATENTS).exists()]
 
     def complete(self, wanted: Iterable[Settings]) -> None:
-        """Train what is missing, in the processes of joblib's current backend (`joblib.parallel_config`).
+        """Train the missing runs, in the processes of joblib's current backend (`joblib.parallel_config`).
 
         Raises:
-            RunError: some runs failed; the others are finished and kept.
+            RunError: some runs failed; the others are finished and stored.
         """
         missing = self.missing(wanted)
         tasks = ((settings, self.folder(settings)) for settings in missing)
@@ -142,7 +142,7 @@ class Runs:
         """The data of a run, loaded once.
 
         Raises:
-            DataError: as `eccentric_models.data.load` says.
+            DataError: see `eccentric_models.data.load`.
         """
         return _dataset(settings.data, settings.folder)
 
@@ -150,7 +150,7 @@ class Runs:
         """A finished run.
 
         Raises:
-            CheckpointError: it is not there, is damaged, or of another version.
+            CheckpointError: it is missing, damaged, or of another version.
             RunError: it is of another configuration or of other data.
         """
         folder = self.folder(settings)
@@ -169,13 +169,13 @@ class Runs:
 def in_parallel(
     function: Callable[..., Any], tasks: Iterable[tuple[Any, ...]], title: str, weights: Sequence[float]
 ) -> list[Any]:
-    """What a function makes of every task, in order, by joblib's current backend, with a bar of progress on a terminal.
+    """The results of a function for every task, in order, by joblib's current backend; a terminal gets a progress bar.
 
     Args:
-        function: of the parts of a task; other processes must be able to import it.
-        tasks: as many as there are weights.
-        title: what the bar says.
-        weights: how long the tasks take, in any unit.
+        function: called with the items of a task; other processes must be able to import it.
+        tasks: tuples of arguments, as many as there are weights.
+        title: the label of the bar.
+        weights: the expected times of the tasks, in any unit.
     """
     from joblib import Parallel, delayed
     from joblib.parallel import get_active_backend
@@ -183,7 +183,7 @@ def in_parallel(
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
     results: list[Any] = [None] * len(weights)
-    # Ray's backend can't give results as they come: there the bar jumps at the end.
+    # Ray's backend cannot return results as they are computed: there the bar jumps at the end.
     as_they_come = get_active_backend()[0].supports_return_generator
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     progress = Progress(
@@ -191,7 +191,7 @@ def in_parallel(
         console=Console(stderr=True),
         transient=True,
         disable=not sys.stderr.isatty(),
-        speed_estimate_period=_DAY,  # runs may take minutes, or hours; the default would forget the last one
+        speed_estimate_period=_DAY,  # runs may take hours; the default would forget the last one
     )
     with progress:
         bar = progress.add_task(f"{title}: 0 of {len(weights)}", total=sum(weights))
@@ -205,12 +205,12 @@ def in_parallel(
 
 @contextmanager
 def backend(name: str, jobs: int, address: str | None = None) -> Iterator[None]:
-    """What happens in parallel happens in so many processes of one of joblib's backends.
+    """Run parallel tasks in a number of processes of one of joblib's backends.
 
     Args:
         name: loky (this machine), dask or ray.
-        jobs: processes; -1 for as many as there are cores.
-        address: of a cluster of dask or ray; None makes one on this machine.
+        jobs: the number of processes; -1 for one per core.
+        address: of a cluster of dask or ray; None starts one on this machine.
 
     Raises:
         RunError: the packages of the backend are not installed.
@@ -242,7 +242,7 @@ def backend(name: str, jobs: int, address: str | None = None) -> Iterator[None]:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Tells data sets apart: by their sizes, labels, and a thousand images of either side."""
+    """A digest of a data set: of its sizes, its labels, and a thousand images of each split."""
     digest = hashlib.sha256()
     for split in (dataset.train, dataset.test):
         digest.update(repr(split.images.shape).encode())
@@ -257,7 +257,7 @@ def _numbered(function: Callable[..., Any], i: int, task: tuple[Any, ...]) -> tu
 
 
 def _finish(settings: Settings, folder: Path) -> str | None:
-    """Train a run to its end and write its latents; what went wrong, if anything."""
+    """Train a run to its end and write its latents; return the error, if any."""
     try:
         dataset = _dataset(settings.data, settings.folder)
         model, _ = train(settings, folder, resume=True, dataset=dataset)

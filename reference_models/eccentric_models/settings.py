@@ -1,4 +1,4 @@
-"""What identifies a training run: the options of the command line, and the metadata of a checkpoint."""
+"""The settings of a training run: the options of the command line, and metadata of a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from eccentric_models.objectives import Kind, Objective
 
 Data = Literal["digits", "mnist", "fashion-mnist", "olivetti", "celeba"]
 
-# A run may go on with others of these: they don't change what is learned but for rounding, or how far.
+# A run may be resumed with other values of these: they change the result by rounding only, or the length of the run.
 _FREE = ("framework", "device", "folder", "epochs")
 
 
 class RunError(Exception):
-    """A run that can't be begun, gone on with or finished; the message is one line."""
+    """A run cannot be started, resumed or finished; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +26,13 @@ class Settings:
     """A training run: the data, the network, the objective and the optimiser, by default those of the paper."""
 
     framework: Framework = "torch"
-    """what trains"""
+    """the framework that trains"""
     data: Data = "digits"
-    """digits come with scikit-learn; the others are downloaded, or read from --folder"""
+    """digits are bundled with scikit-learn; the others are downloaded, or read from --folder"""
     folder: Path | None = None
-    """where the files of the data are"""
+    """the folder of the data"""
     network: Literal["auto", "mnist", "celeba"] = "auto"
-    """auto takes the network that is made for the size of the images"""
+    """auto chooses the network for the size of the images"""
     width: float = 1.0
     """multiplies the number of channels of every layer"""
     dim: int = 8
@@ -46,19 +46,19 @@ class Settings:
     scale: Literal["paper", "exact"] | float = "paper"
     """the scale of the eccentric loss, or M itself"""
     epochs: int = 50
-    """passes over the training images; what remains of one after its last whole batch is left out"""
+    """passes over the training images; an incomplete last batch is skipped"""
     batch_size: int = 100
     """images in a batch"""
     learning_rate: float = 1e-4
-    """of Adam"""
+    """learning rate of Adam"""
     weight_decay: float = 1e-6
-    """of Adam: added to the gradient (L2)"""
+    """weight decay of Adam: an L2 term in the gradient"""
     seed: int = 0
-    """of the initial weights, the order of the images and all noise; the same in every framework"""
+    """seed of the initial weights, the order of the images and all noise; the same in every framework"""
     dtype: Dtype = "float32"
-    """of weights and latents"""
+    """dtype of weights and latents"""
     device: Device = "auto"
-    """auto takes a GPU where there is one"""
+    """auto chooses a GPU if there is one"""
 
     def __post_init__(self) -> None:
         for name, kind in get_type_hints(type(self)).items():
@@ -76,7 +76,7 @@ class Settings:
                 raise ValueError(
                     f"{name} must be a finite number {'above 0' if positive else 'from 0 up'}, got {value!r}"
                 )
-        _ = self.penalty  # checks what it is made of
+        _ = self.penalty  # checks its arguments
 
     @property
     def penalty(self) -> Objective:
@@ -92,7 +92,7 @@ class Settings:
         """The network for images of that shape.
 
         Raises:
-            RunError: there is none, or the one that was asked for is for another size.
+            RunError: there is none, or the requested network is for another size.
         """
         names = NETWORKS if self.network == "auto" else (self.network,)
         for name in names:
@@ -114,7 +114,7 @@ class Settings:
         return cls(**values | {"folder": None if values["folder"] is None else Path(values["folder"])})
 
     def differences(self, other: Settings) -> list[str]:
-        """The names of the settings that make a run another one."""
+        """The names of the settings in which two runs differ, apart from those that may change on resuming."""
         pairs = (
             (field.name, getattr(self, field.name), getattr(other, field.name)) for field in dataclasses.fields(self)
         )

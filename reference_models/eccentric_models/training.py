@@ -1,4 +1,4 @@
-"""The one training loop: it knows no framework, and draws every random number itself."""
+"""The training loop of all frameworks. It imports none of them, and draws every random number itself."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eccentric_models.architecture import initial_weights
 from eccentric_models.checkpoint import Checkpoint, versions
 from eccentric_models.data import load
 from eccentric_models.frameworks import State, create
-from eccentric_models.metrics import Log
+from eccentric_models.log import Log
 from eccentric_models.settings import RunError, Settings
 
 if TYPE_CHECKING:
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint.safetensors"
 
-# Steps between two looks at what a step gave: the device need not wait for the host in between.
+# Steps between two reads of their results: the device does not wait for the host in between.
 _EVERY = 50
 
 
 class Watcher(Protocol):
-    """Who is told how a run goes on."""
+    """A callback that is told the progress of a run."""
 
     def __call__(self, step: int, steps: int, record: dict[str, Any]) -> None:
-        """Step of so many in all is done; the record has the latest means."""
+        """A step out of a number of steps is done; the record has the latest means."""
 
 
 def train(
@@ -43,24 +43,24 @@ def train(
     Args:
         settings: of the run.
         out: its folder.
-        resume: go on with the run that is there, or begin it.
-        dataset: the data, where they are loaded already.
-        watch: called every so many steps.
+        resume: continue the run that is there, or start it.
+        dataset: the data, if they are loaded already.
+        watch: called every 50 steps and at the end of an epoch.
 
     Returns:
         The trained autoencoder and the data.
 
     Raises:
-        RunError: there is a run already, or another one than to resume; the data are fewer than a batch; the loss is
-            not finite any more.
-        CheckpointError, DataError, FrameworkError: as their modules say.
+        RunError: there is a run already, or a run with other settings; there is less data than a batch; the loss is
+            no longer finite.
+        CheckpointError, DataError, FrameworkError: see their modules.
 
     A run that was interrupted at any moment and is resumed (same framework, same machine) ends in the same bits as one
     that was not.
     """
     path = out / CHECKPOINT
     if path.exists() and not resume:
-        raise RunError(f"{out} has a run already; go on with it by --resume, or give another --out")
+        raise RunError(f"{out} has a run already; continue it with --resume, or give another --out")
     dataset = load(settings.data, settings.folder) if dataset is None else dataset
     images = dataset.train.images
     if len(images) < settings.batch_size:
@@ -84,10 +84,10 @@ def train(
 
 
 def restore(checkpoint: Checkpoint, **changes: Any) -> Autoencoder:
-    """The autoencoder of a checkpoint, also in another framework, dtype or device: `restore(c, framework="jax")`.
+    """The autoencoder of a checkpoint; `restore(c, framework="jax")` changes the framework, dtype or device.
 
     Raises:
-        FrameworkError: the framework or the device is not there.
+        FrameworkError: the framework or the device is not available.
     """
     settings = dataclasses.replace(checkpoint.settings, **changes)
     state = checkpoint.state
@@ -111,10 +111,10 @@ def _started(settings: Settings, image_shape: tuple[int, ...]) -> Checkpoint:
 
 
 def check_images(checkpoint: Checkpoint, images: np.ndarray) -> None:
-    """Check that images have the size that a run was trained for, as those of another folder may not.
+    """Check that images have the size that a run was trained for; those of another folder may not.
 
     Raises:
-        RunError: they have another.
+        RunError: they have another size.
     """
     if images.shape[1:] != checkpoint.image_shape:
         raise RunError(
@@ -159,7 +159,7 @@ def _epoch(
 
 
 def _record(model: Autoencoder, results: Sequence[Any], settings: Settings, epoch: int, step: int) -> dict[str, Any]:
-    """Means over some steps, and the spectrum of all latents that they saw."""
+    """Means over some steps, and the spectrum of all their latents."""
     reconstruction, penalty, latents = model.fetch(results)
     if not all(np.all(np.isfinite(values)) for values in (reconstruction, penalty, latents)):
         raise RunError(_diverged(settings, f"between steps {step - len(results) + 1} and {step}", epoch))
@@ -177,6 +177,6 @@ def _check_finite(state: State, settings: Settings, epoch: int, path: Path) -> N
 
 def _diverged(settings: Settings, where: str, epoch: int) -> str:
     return (
-        f"the loss is not finite any more, {where}; the checkpoint after epoch {epoch} is untouched: try a smaller lam "
+        f"the loss is no longer finite, {where}; the checkpoint after epoch {epoch} is unchanged: try a smaller lam "
         f"(now {settings.lam:g}) or learning_rate (now {settings.learning_rate:g})"
     )

@@ -34,6 +34,8 @@ class Framework:
     """
 
     compiled = False
+    # Its derivatives are functions of their own.
+    plain = False
 
     def __init__(self, name):
         self.name = name
@@ -116,9 +118,10 @@ def _pair_sum(framework, kernel, **options):
 
 
 class NumPy(Framework):
-    """`eccentric_core` itself, whose derivatives are functions of their own."""
+    """`eccentric_core` itself."""
 
     adapter = "eccentric_core"
+    plain = True
 
     def array(self, values, dtype):
         return np.asarray(values).astype(dtype)
@@ -128,10 +131,10 @@ class NumPy(Framework):
 
         def g(cotangent, *xs):
             value, *gradients = getattr(eccentric_core, name)(*xs, **f.keywords)
-            cotangents = (
-                np.reshape(cotangent, (*cotangent.shape, *[1] * (g.ndim - cotangent.ndim))) for g in gradients
-            )
-            return value, *((c * g).astype(g.dtype) for c, g in zip(cotangents, gradients, strict=True))
+            cotangent, gradients = self.numpy(cotangent), [self.numpy(g) for g in gradients]
+            shape = cotangent.shape
+            products = (np.reshape(cotangent, shape + (1,) * (g.ndim - len(shape))) * g for g in gradients)
+            return value, *(product.astype(g.dtype) for product, g in zip(products, gradients, strict=True))
 
         return g
 
@@ -140,13 +143,24 @@ class NumPy(Framework):
             return lambda *a: eccentric_core.pair_sum_hvp(
                 a[0], a[len(a) // 2], *(a[1::2] if len(a) > 2 else ()), **f.keywords
             )
-        from eccentric_core.energies.eccentric import eccentric_energy
-        from eccentric_core.energies.hyperspherical import Riesz, riesz_energy
-        from eccentric_core.engine.sweep import Driver
+        mu, method = f.keywords["mu"], f.keywords["scale"]
 
-        if f.func is eccentric_core.hyperspherical_energy:
-            return lambda w, u: riesz_energy("float64", Riesz(**f.keywords), Driver(np)).hvp((w,), (u,))
-        return lambda z, u: eccentric_energy(z, f.keywords["mu"], f.keywords["scale"], Driver(np)).hvp((z,), (u,))
+        def loss(z, u):
+            n, scale = z.shape[-2], float(eccentric_core.kernel_scale(z.shape[-1], mu, method=method))
+            kernel = eccentric_core.LogarithmicKernel()
+            (repulsion,) = eccentric_core.pair_sum_hvp(z, u, kernel=kernel, bandwidth=scale)
+            return (2.0 / n * u - mu * scale / (n * (n - 1.0)) * repulsion,)
+
+        return loss
+
+
+class ArrayApiStrict(NumPy):
+    """Any other library that follows the array API standard, CuPy for instance."""
+
+    def array(self, values, dtype):
+        if dtype not in ("float32", "float64"):
+            pytest.skip("the standard has no dtype of half precision")
+        return importlib.import_module("array_api_strict").asarray(np.asarray(values).astype(dtype))
 
 
 class Torch(Framework):
@@ -302,8 +316,48 @@ class TensorFlowXla(TensorFlowFunction):
     options = {"jit_compile": True}  # noqa: RUF012
 
 
+class Mlx(Framework):
+    adapter = "eccentric_core"
+
+    @property
+    def mx(self):
+        return importlib.import_module("mlx.core")
+
+    def array(self, values, dtype):
+        kind = {"bool": "bool_"}.get(dtype, dtype)
+        return self.mx.array(np.asarray(values).astype(np.float64), getattr(self.mx, kind))
+
+    def numpy(self, x):
+        if x.dtype == self.mx.bfloat16:
+            return np.asarray(x.astype(self.mx.float32)).astype(ml_dtypes.bfloat16)
+        return np.asarray(x)
+
+    def differentiated(self, f):
+        def g(cotangent, *xs):
+            values, gradients = self.mx.vjp(f, list(xs), [cotangent])
+            return values[0], *gradients
+
+        return g
+
+    def differentiated_twice(self, f):
+        def g(*xs):
+            xs, us = xs[: len(xs) // 2], xs[len(xs) // 2 :]
+            gradient = self.mx.grad(f, argnums=tuple(range(len(xs))))
+            return self.mx.vjp(gradient, list(xs), list(us))[1]
+
+        return g
+
+
+class MlxCompiled(Mlx):
+    compiled = True
+
+    def compile(self, g, arrays):  # noqa: ARG002
+        return self.mx.compile(g)
+
+
 FRAMEWORKS = {
     "numpy": NumPy,
+    "array-api-strict": ArrayApiStrict,
     "torch": Torch,
     "torch-compile": TorchCompiled,
     "jax": Jax,
@@ -312,7 +366,10 @@ FRAMEWORKS = {
     "tensorflow-function": TensorFlowFunction,
     "tensorflow-unknown": TensorFlowUnknown,
     "tensorflow-xla": TensorFlowXla,
+    "mlx": Mlx,
+    "mlx-compile": MlxCompiled,
 }
+PLAIN = tuple(name for name, kind in FRAMEWORKS.items() if kind.plain)
 
 
 @cache
@@ -330,7 +387,7 @@ def framework(request):
     return _framework(request.param)
 
 
-@pytest.fixture(params=[name for name in FRAMEWORKS if name != "numpy"])
+@pytest.fixture(params=[name for name in FRAMEWORKS if name not in PLAIN])
 def differentiable(request):
     """The frameworks whose loss is differentiated by the framework, in every mode."""
     return _framework(request.param)

@@ -178,7 +178,7 @@ def drawing(framework, projection):
     module = framework.module
     if framework.name.startswith("jax"):
         key = framework.jax.random.key
-        return lambda w, seed: module.compressive_energy(w, projection, half_space=True, key=key(seed))
+        return lambda w, seed: module.compressive_energy(w, projection, half_space=True, rng=key(seed))
     if framework.name.startswith("tensorflow"):
 
         def seeded(w, seed):

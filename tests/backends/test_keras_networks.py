@@ -138,7 +138,7 @@ def test_regularize_does_to_every_layer_what_the_papers_do(options, hidden, outp
         assert layer.kernel_regularizer is regularizer
         weight = hidden * output_weight if last else hidden
         half_space = options.get("half_space", True) and not last
-        assert (regularizer.weight, regularizer.which.half_space) == (pytest.approx(weight), half_space)
+        assert (regularizer.weight, regularizer.options.half_space) == (pytest.approx(weight), half_space)
         which = {key: options[key] for key in ("s", "angular") if key in options}
         known = weight * float(oracle.hyperspherical(neurons(layer), half_space=half_space, **which))
         assert float(numpy(layer.losses[0])) == pytest.approx(known, rel=tolerance["float32"])
@@ -359,7 +359,7 @@ def test_configurations(thing):
     for other in (again, copied):
         assert type(other) is type(thing)
         assert other.get_config() == thing.get_config()
-        assert (other.which, other.projection, other.axis) == (thing.which, thing.projection, thing.axis)
+        assert (other.options, other.projection, other.axis) == (thing.options, thing.projection, thing.axis)
 
 
 def test_a_configuration_has_every_argument():

@@ -292,7 +292,7 @@ def weight(n=12, dim=50, seed=0, dtype=torch.float64):
 @pytest.mark.parametrize("projection", ["random", "group", GroupProjection(2, of="neurons", dim=8)], ids=repr)
 def test_draws_differ_from_call_to_call_and_repeat_with_a_generator(projection):
     generator, w = torch.Generator().manual_seed(7), weight()
-    module = CompressiveEnergy(50, projection, generator=generator)
+    module = CompressiveEnergy(50, projection, rng=generator)
     first, second = module(w), module(w)
     assert first != second
     generator.manual_seed(7)
@@ -303,7 +303,7 @@ def test_draws_differ_from_call_to_call_and_repeat_with_a_generator(projection):
 
 def test_a_random_projection_is_the_mean_over_draws():
     generator, w = torch.Generator().manual_seed(7), weight()
-    found = CompressiveEnergy(50, s=1.0, half_space=True, generator=generator)(w)
+    found = CompressiveEnergy(50, s=1.0, half_space=True, rng=generator)(w)
     drawn = torch.randn((20, 40, 50), generator=generator.manual_seed(7), dtype=torch.float64)
     rows = (w.detach() @ drawn.mT).numpy()
     assert close(found, np.mean([oracle.hyperspherical(one, 1.0, half_space=True) for one in rows]))
@@ -352,8 +352,8 @@ def test_a_call_in_training_is_a_step_of_the_projection_and_its_energy(rule):
 @pytest.mark.parametrize("start", [0, 1])
 def test_the_functions_of_a_projection_do_what_the_module_does(rule, start):
     w, generator = weight(), torch.Generator().manual_seed(start)
-    module = CompressiveEnergy(50, rule, 1.0, half_space=True, generator=generator, dtype=torch.float64)
-    projection = init_projection(w, rule, generator=generator.manual_seed(start))
+    module = CompressiveEnergy(50, rule, 1.0, half_space=True, rng=generator, dtype=torch.float64)
+    projection = init_projection(w, rule, rng=generator.manual_seed(start))
     assert torch.equal(projection.matrix, module.matrix)
     projection = update_projection(projection, w, 1.0, half_space=True)
     assert not projection.matrix.requires_grad
@@ -490,7 +490,7 @@ def test_draws_follow_the_key_and_differ_from_layer_to_layer():
 
     def penalty(key, *names):
         params = {**dict.fromkeys(names, w), "last": w}
-        return hyperspherical_penalty(params, output="last", output_weight=0.0, projection="random", key=key)
+        return hyperspherical_penalty(params, output="last", output_weight=0.0, projection="random", rng=key)
 
     assert penalty(key, "a") == penalty(key, "a")
     assert penalty(key, "a") != penalty(other, "a")

@@ -16,7 +16,9 @@ from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp,
 
 from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel, kernel_scale
 from eccentric_core import eccentric_loss_and_grad as core_loss_and_grad
-from eccentric_core.energies.eccentric import EccentricEnergy
+from eccentric_core.derivatives import Call
+from eccentric_core.engine.encoding import encode, text_of
+from eccentric_core.engine.pairs import PairSum
 from eccentric_torch import EccentricLoss, eccentric_loss, pair_sum
 
 # PyTorch's compiler warns of its own use of PyTorch.
@@ -55,10 +57,10 @@ def test_gradcheck(shape):
         assert torch.autograd.gradgradcheck(loss, z, check_fwd_over_rev=True)
 
 
-@pytest.mark.parametrize("kernel", [LogarithmicKernel(2.0), InverseMultiquadricKernel(3.0)])
+@pytest.mark.parametrize("kernel", [LogarithmicKernel(), InverseMultiquadricKernel()])
 def test_gradcheck_of_two_sets(kernel):
     x, y = batch(4, 3).requires_grad_(), batch(5, 3, seed=1).requires_grad_()
-    function = lambda x, y: pair_sum(x, y, kernel=kernel)  # noqa: E731
+    function = lambda x, y: pair_sum(x, y, kernel=kernel, bandwidth=2.5)  # noqa: E731
     assert torch.autograd.gradcheck(function, (x, y), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(function, (x, y), check_fwd_over_rev=True)
     assert torch.autograd.gradgradcheck(function, (x, y.detach()))
@@ -149,7 +151,7 @@ def test_autocast_changes_nothing(dtype, compiled):
             *gradients,
             *second,
             f(z.detach(), 5.0),
-            *(() if compiled else [pair_sum(z, z, kernel=LogarithmicKernel(2.0))]),
+            *(() if compiled else [pair_sum(z, z, kernel=LogarithmicKernel(), bandwidth=2.0)]),
         )
 
     expected = results()
@@ -189,8 +191,8 @@ def test_no_gradient_is_computed_where_none_is_asked_for(compiled, monkeypatch):
     torch._dynamo.reset()
     calls = []
     for name in ("value", "value_and_gradients"):
-        method = getattr(EccentricEnergy, name)
-        monkeypatch.setattr(EccentricEnergy, name, lambda self, z, m=method, n=name: (calls.append(n), m(self, z))[1])
+        method = getattr(PairSum, name)
+        monkeypatch.setattr(PairSum, name, lambda self, *args, m=method, n=name: (calls.append(n), m(self, *args))[1])
     f = torch.compile(eccentric_loss, fullgraph=True) if compiled else eccentric_loss
     f(batch(70, 4))
     with torch.no_grad():
@@ -253,18 +255,15 @@ def test_no_graph_break():
 
 def test_operators_are_well_formed():
     """By PyTorch's own checks of schema, shapes and tracing."""
-    eccentric_loss_operator = torch.ops.eccentric.loss_and_grad
-    for dtype in (torch.float32, torch.bfloat16):
-        torch.library.opcheck(
-            eccentric_loss_operator.default,
-            (batch(70, 4, dtype=dtype), 1.5, "paper", 0.0),
-            test_utils=("test_schema", "test_faketensor"),
-        )
-        torch.library.opcheck(
-            torch.ops.eccentric.loss.default,
-            (batch(3, 70, 4, dtype=dtype).mT.contiguous().mT, 1.5, "", 2.0),
-            test_utils=("test_schema", "test_faketensor"),
-        )
+    call, tensors = Call.of(PairSum(LogarithmicKernel()), (batch(70, 4), None, None, 2.5))
+    numbers = []
+    text = text_of(encode(call, numbers))
+    for dtype in (torch.float32, torch.float64):
+        for rows in (tensors[0].to(dtype), batch(3, 70, 4, dtype=dtype).mT.contiguous().mT):
+            for operator in (torch.ops.eccentric.value, torch.ops.eccentric.value_and_gradients):
+                arguments = (text, torch.tensor(numbers, dtype=torch.float64), [rows])
+                tests = ("test_schema", "test_faketensor")
+                torch.library.opcheck(operator.default, arguments, test_utils=tests)
 
 
 def test_module(tolerance):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from functools import partial
-from types import SimpleNamespace
 
 import array_api_strict
 import numpy as np
@@ -18,15 +17,13 @@ from eccentric_core import (
     AngularKernel,
     AntipodalKernel,
     GaussianKernel,
-    LogarithmicKernel,
     RieszKernel,
     hyperspherical_energy,
     hyperspherical_energy_and_grad,
     uniformity,
 )
-from eccentric_core.energies.hyperspherical import Riesz, riesz_energy
-from eccentric_core.engine.pairs import PairSum
-from eccentric_core.engine.sweep import NAMESPACE, Driver
+from eccentric_core.backend import NUMPY, backend_of
+from eccentric_core.energies.hyperspherical import EnergyOptions, energy_of, mean_energy, mean_energy_and_grad
 
 VARIANTS = [
     {"half_space": half_space, "angular": angular, "normalization": normalization}
@@ -61,31 +58,32 @@ def test_published_formulas(library, s, variant, rng, tolerance):
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
 @pytest.mark.parametrize("s", [0, 2])
-def test_several_tiles(s, variant, rng, tolerance):
-    """With a rest, value, gradient and Hessian times a vector."""
-    w, u = neurons(rng, 110, 5), rng.standard_normal((110, 5))
-    energy = riesz_energy("float64", Riesz(s, **variant), Driver(np))
-    tiled = riesz_energy("float64", Riesz(s, **variant), Tiled(np))
-    for one, other in zip(energy.value_and_gradients(w), tiled.value_and_gradients(w), strict=True):
-        np.testing.assert_allclose(other, one, rtol=0, atol=1e-13 * np.abs(one).max())
-    assert abs(tiled.value(w) - oracle.hyperspherical(w, s, **variant)) <= tolerance["float64"] * abs(energy.value(w))
-    one, other = energy.hvp((w,), (u,))[0], tiled.hvp((w,), (u,))[0]
-    np.testing.assert_allclose(other, one, rtol=0, atol=1e-11 * np.abs(one).max())
-
-
-class Tiled(Driver):
-    def tile_rows(self, x):  # noqa: ARG002
-        return 30
+def test_several_tiles(s, variant, rng, tolerance, tiles):
+    """With a rest, value and gradient."""
+    w = neurons(rng, 110, 5)
+    one = hyperspherical_energy_and_grad(w, s, **variant)
+    with tiles(30):
+        other, value = hyperspherical_energy_and_grad(w, s, **variant), hyperspherical_energy(w, s, **variant)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_allclose(b, a, rtol=0, atol=1e-13 * np.abs(a).max())
+    assert abs(value - oracle.hyperspherical(w, s, **variant)) <= tolerance["float64"] * abs(one[0])
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=name_of)
-@pytest.mark.parametrize("s", [0, 1.5])
-def test_hessian_times_a_vector(s, variant, rng):
-    w, u = neurons(rng, 40, 6), rng.standard_normal((40, 6))
-    energy = riesz_energy("float64", Riesz(s, **variant), Driver(np))
-    (product,) = energy.hvp((w,), (u,))
-    after, before = (energy.value_and_gradients(w + step * u)[1] for step in (1e-6, -1e-6))
-    np.testing.assert_allclose(product, (after - before) / 2e-6, rtol=0, atol=1e-6 * np.abs(product).max())
+@pytest.mark.parametrize("tile_rows", [None, 7])
+def test_batches_of_the_mean_energy(library, tile_rows, variant, rng, tiles):
+    """Compressive energies have one for every projection."""
+    w = rng.standard_normal((2, 3, 20, 5))
+    energy, backend = energy_of("float64", EnergyOptions(1.0, **variant)), backend_of(library.array(w))
+    with tiles(tile_rows):
+        alone = library.numpy(mean_energy(backend, library.array(w), energy=energy))
+        value, grad = map(library.numpy, mean_energy_and_grad(backend, library.array(w), energy=energy))
+    assert alone.shape == value.shape == (2, 3)
+    for i in np.ndindex(2, 3):
+        one, of_one = mean_energy_and_grad(NUMPY, w[i], energy=energy)
+        assert alone[i] == pytest.approx(one, rel=1e-13)
+        assert value[i] == pytest.approx(one, rel=1e-13)
+        np.testing.assert_allclose(grad[i], of_one, rtol=0, atol=1e-13 * np.abs(of_one).max())
 
 
 def lowest(n, dim, s, starts, **variant):
@@ -247,20 +245,20 @@ def test_an_overflowing_norm_is_not_hidden(rng):
     assert np.isnan(hyperspherical_energy(w))
 
 
-def test_no_more_of_the_namespace_than_declared(rng):
-    xp = SimpleNamespace(**{name: getattr(array_api_strict, name) for name in NAMESPACE})
+def test_no_more_of_the_namespace_than_declared(offer, rng):
     w = rng.standard_normal((20, 4))
+    offer()
     for variant, s in itertools.product(VARIANTS, (0, 1, 2.5)):
-        value, _ = hyperspherical_energy_and_grad(array_api_strict.asarray(w), s, xp=xp, **variant)
+        value, _ = hyperspherical_energy_and_grad(array_api_strict.asarray(w), s, **variant)
         assert float(value) == pytest.approx(float(hyperspherical_energy(w, s, **variant)), rel=1e-14)
-    assert float(uniformity(array_api_strict.asarray(w), xp=xp)) == pytest.approx(float(uniformity(w)), rel=1e-14)
+    assert float(uniformity(array_api_strict.asarray(w))) == pytest.approx(float(uniformity(w)), rel=1e-14)
 
 
 KERNELS = [
     *(RieszKernel(s, 1e-3) for s in (0, 1, 2, 3.5)),
     *(AngularKernel(s, 1e-3, 1e-16, *scale) for s in (0, 1, 2.5) for scale in ((1.0, 0.0), (1 / np.pi, 1e-4))),
     *(AntipodalKernel(kernel) for kernel in (RieszKernel(2, 1e-3), AngularKernel(1, 1e-3, 1e-16))),
-    GaussianKernel(1.0),
+    GaussianKernel(),
 ]
 
 
@@ -268,50 +266,18 @@ KERNELS = [
 def test_kernels_and_their_derivatives(library, kernel):
     """Against central differences, also on the tangent below eps."""
     t, h = np.concatenate([np.linspace(0.05, 3.95, 40), [0.0, 2e-4, 9e-4, 1.2e-3]]), 1e-7
-    value, slope, curvature = (
-        library.numpy(f(library.array(t), library.xp)) for f in (kernel.value, kernel.slope, kernel.curvature)
+    xp = backend_of(library.array(t)).xp
+    value, slope, second = (
+        library.numpy(f(library.array(t), xp)) for f in (kernel.value, kernel.slope, kernel.second_derivative)
     )
     kept = (t > 0.01) | (not isinstance(kernel, AntipodalKernel))  # of angles a mirror image has its singularity there
-    for f, df in ((kernel.value, slope), (kernel.slope, curvature)):
-        numeric = (f(t + h, np) - f(t - h, np)) / (2 * h)
+    for f, df in ((kernel.value, slope), (kernel.slope, second)):
+        numeric = (f(t + h, NUMPY.xp) - f(t - h, NUMPY.xp)) / (2 * h)
         np.testing.assert_allclose(df[kept], numeric[kept], rtol=2e-5, atol=1e-5 * np.median(np.abs(df)))
-    both = kernel.value_and_slope(library.array(t), library.xp)
+    both = kernel.value_and_slope(library.array(t), xp)
     for one, other in zip(both, (value, slope), strict=True):
         np.testing.assert_allclose(library.numpy(one), other, rtol=1e-15)
     assert hash(kernel) == hash(eval(repr(kernel)))
-
-
-@pytest.mark.parametrize("kernel", [RieszKernel(2, 1e-3), LogarithmicKernel(3.0), GaussianKernel(2.0)], ids=repr)
-@pytest.mark.parametrize("tile_rows", [None, 16])
-@pytest.mark.parametrize("sets", [1, 2])
-def test_offsets_of_the_engine(kernel, tile_rows, sets, rng):
-    """D_ij = |x_i - y_j|^2 + a_i + a_j, of one set and of two, with the derivatives of the offsets."""
-    rows = [rng.standard_normal((n, 4)) for n in (40, 35)[:sets]]
-    for one in rows:
-        one[:, -1] = rng.uniform(0, 1, len(one))
-    pairs = PairSum(kernel, Driver(np), tile_rows, offsets=True)
-
-    def direct(*rows):
-        x, y = rows[0], rows[-1]
-        d = np.sum((x[:, None, :-1] - y[None, :, :-1]) ** 2, axis=-1) + x[:, None, -1] + y[None, :, -1]
-        values = kernel.value(d / kernel.bandwidth, np)
-        return np.sum(values[~np.eye(len(x), dtype=bool)] if len(rows) == 1 else values)
-
-    value, *gradients = pairs.value_and_gradients(*rows)
-    assert value == pytest.approx(direct(*rows), rel=1e-12)
-    assert pairs.value(*rows) == pytest.approx(direct(*rows), rel=1e-12)
-    directions = [rng.standard_normal(one.shape) for one in rows]
-    products = pairs.hvp(rows, directions)
-    for k, u in enumerate(directions):
-        moved = [[*rows[:k], rows[k] + step * u, *rows[k + 1 :]] for step in (1e-6, -1e-6)]
-        slope = (direct(*moved[0]) - direct(*moved[1])) / 2e-6
-        assert np.sum(gradients[k] * u) == pytest.approx(slope, rel=1e-6)
-    after, before = (
-        pairs.value_and_gradients(*(x + h * u for x, u in zip(rows, directions, strict=True)))[1:]
-        for h in (1e-6, -1e-6)
-    )
-    for product, a, b in zip(products, after, before, strict=True):
-        np.testing.assert_allclose(product, (a - b) / 2e-6, rtol=0, atol=1e-6 * np.abs(product).max())
 
 
 @pytest.mark.parametrize("t", [0.5, 2, 20])

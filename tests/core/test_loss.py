@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
+import array_api_strict
 import numpy as np
 import oracle
 import pytest
@@ -22,18 +23,19 @@ from eccentric_core import (
 HARD_CASES = oracle.hard_cases()
 
 
-def errors(z, mu, **options):
+def errors(z, mu):
     """The errors of loss and gradient in the norms of the contract, against float64 sums over pairs."""
-    loss, grad = eccentric_loss_and_grad(z, mu, **options)
+    loss, grad = eccentric_loss_and_grad(z, mu)
     return oracle.contract_errors(loss, grad, z, mu, float(kernel_scale(z.shape[1], mu)))
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("mu", [0.6, 1.0, 2.5, 4.5, 16.5])
 @pytest.mark.parametrize("name", HARD_CASES)
-def test_accuracy_contract(name, mu, dtype, tolerance):
+def test_accuracy_contract(name, mu, dtype, tolerance, tiles):
     z = HARD_CASES[name].astype(dtype)
-    loss_error, grad_error = errors(z, mu, tile_rows=64)
+    with tiles(64):
+        loss_error, grad_error = errors(z, mu)
     assert loss_error <= tolerance[dtype]
     assert grad_error <= tolerance[dtype]
 
@@ -90,10 +92,12 @@ def test_float64_against_40_digits(mu, rng, tolerance):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("tile_rows", [None, 7, 1000])
 @pytest.mark.parametrize("scale", ["paper", "exact", 3.0])
-def test_every_library(library, scale, tile_rows, dtype, rng, tolerance):
+def test_every_library(library, scale, tile_rows, dtype, rng, tolerance, tiles):
     values = rng.standard_normal((50, 5)).astype(dtype)
     z = library.array(values, dtype)
-    loss, grad = eccentric_loss_and_grad(z, 1.5, scale=scale, tile_rows=tile_rows)
+    with tiles(tile_rows):
+        loss, grad = eccentric_loss_and_grad(z, 1.5, scale=scale)
+        alone = eccentric_loss(z, 1.5, scale=scale)
     number = scale if isinstance(scale, float) else float(kernel_scale(5, 1.5, method=scale))
     true_loss, true_grad = oracle.loss_and_grad(values, 1.5, number)
     assert type(grad) is type(z)
@@ -104,14 +108,43 @@ def test_every_library(library, scale, tile_rows, dtype, rng, tolerance):
     assert float(loss) == pytest.approx(true_loss, rel=tolerance[dtype])
     error = np.linalg.norm(library.numpy(grad) - true_grad) / np.linalg.norm(true_grad)
     assert error <= tolerance[dtype]
-    assert float(eccentric_loss(z, 1.5, scale=scale, tile_rows=tile_rows)) == float(loss)
+    assert float(alone) == float(loss)
+
+
+@pytest.mark.parametrize("scale", ["paper", "exact", 3.0])
+@pytest.mark.parametrize("lead", [(), (2, 3)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_parameters_that_are_tensors(library, dtype, lead, scale, rng, tolerance):
+    """Mu and M in any dtype, and numbers of NumPy: all as numbers of Python."""
+    z = library.array(rng.standard_normal((*lead, 70, 5)), dtype)
+    expected = [library.numpy(one) for one in eccentric_loss_and_grad(z, 1.5, scale=scale)]
+    # Arrays of NumPy stand for numbers; those of array-api-strict are tensors.
+    kinds = [np.float32, np.float64, np.asarray]
+    kinds += [
+        lambda number, to=to: library.xp.asarray(number, dtype=to) for to in (library.xp.float32, library.xp.float64)
+    ]
+    for kind, other in itertools.product(kinds, [*kinds, float]):
+        number = scale if isinstance(scale, str) else other(scale)
+        loss, grad = eccentric_loss_and_grad(z, kind(1.5), scale=number)
+        assert loss.dtype == grad.dtype == z.dtype
+        assert tuple(loss.shape) == lead
+        assert library.numpy(eccentric_loss(z, kind(1.5), scale=number)) == pytest.approx(library.numpy(loss), rel=1e-6)
+        np.testing.assert_allclose(library.numpy(loss), expected[0], rtol=tolerance[dtype])
+        error = np.linalg.norm(library.numpy(grad) - expected[1])
+        assert error <= tolerance[dtype] * np.linalg.norm(expected[1])
+    assert eccentric_loss(z, 2, scale=3).dtype == z.dtype
+    np.testing.assert_array_equal(
+        library.numpy(eccentric_loss(z, np.int64(2), scale=np.int32(3))),
+        library.numpy(eccentric_loss(z, 2.0, scale=3.0)),
+    )
 
 
 @pytest.mark.parametrize("lead", [(3,), (2, 3), (1, 1), (0,), (40,)])
-def test_leading_axes_are_batches(library, lead, rng):
+def test_leading_axes_are_batches(library, lead, rng, tiles):
     values = rng.standard_normal((*lead, 20, 4))
     # With tiles of 25 rows a chunk holds one batch of 20 rows, so that chunking is at work too.
-    loss, grad = eccentric_loss_and_grad(library.array(values), tile_rows=25)
+    with tiles(25):
+        loss, grad = eccentric_loss_and_grad(library.array(values))
     assert tuple(loss.shape) == lead
     assert tuple(grad.shape) == values.shape
     for index in itertools.product(*map(range, lead)):
@@ -145,6 +178,21 @@ def test_loss_is_the_mean_of_the_kernel_over_pairs(library, rng):
     kernel = library.numpy(pair_kernel(z[:, None, :], z[None, :, :], 1.5))
     off_diagonal = kernel[~np.eye(12, dtype=bool)]
     assert float(eccentric_loss(z, 1.5)) == pytest.approx(np.mean(off_diagonal), rel=1e-13)
+
+
+@pytest.mark.parametrize("scale", ["paper", "exact", 3.0])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_parameters_of_the_kernel_that_are_tensors(library, dtype, scale, rng, tolerance):
+    x, y = (library.array(rows, dtype) for rows in rng.standard_normal((2, 6, 4)))
+    m = scale if isinstance(scale, float) else float(kernel_scale(4, 1.5, method=scale))
+    difference = library.numpy(x) - library.numpy(y)
+    expected = np.sum(library.numpy(x) ** 2 + library.numpy(y) ** 2, axis=1) / 2
+    expected = expected - 1.5 * m * np.log1p(np.sum(difference**2, axis=1) / m)
+    for mu in (1.5, np.float32(1.5), np.asarray(1.5), library.xp.asarray(1.5)):
+        for one in (scale, scale if isinstance(scale, str) else library.xp.asarray(scale)):
+            value = pair_kernel(x, y, mu, scale=one)
+            assert value.dtype == x.dtype
+            np.testing.assert_allclose(library.numpy(value), expected, rtol=0, atol=5 * tolerance[dtype])
 
 
 def test_force_is_the_derivative_of_the_kernel(rng):
@@ -182,10 +230,11 @@ def make(batch):
 
 @settings(deadline=None, max_examples=50)
 @given(batches, st.floats(0.55, 20), st.integers(1, 50))
-def test_any_tile_gives_the_same(batch, mu, tile_rows):
+def test_any_tile_gives_the_same(tiles, batch, mu, tile_rows):
     z, _ = make(batch)
     loss, grad = eccentric_loss_and_grad(z, mu)
-    other_loss, other_grad = eccentric_loss_and_grad(z, mu, tile_rows=tile_rows)
+    with tiles(tile_rows):
+        other_loss, other_grad = eccentric_loss_and_grad(z, mu)
     size = max(abs(loss), np.mean(np.sum(z**2, axis=1)))
     assert abs(other_loss - loss) <= 1e-13 * size
     assert np.linalg.norm(other_grad - grad) <= 1e-12 * np.linalg.norm(z)
@@ -235,12 +284,14 @@ def test_one_dimension_with_a_number_as_scale():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("tile_rows", [None, 8])
 @pytest.mark.parametrize("row", [0, 17])
-def test_nan_and_infinity_reach_the_loss(bad, row, tile_rows, rng):
+def test_nan_and_infinity_reach_the_loss(bad, row, tile_rows, rng, tiles):
     z = rng.standard_normal((30, 4))
     z[row, 2] = bad
-    loss, grad = eccentric_loss_and_grad(z, tile_rows=tile_rows)
+    with tiles(tile_rows):
+        loss, grad = eccentric_loss_and_grad(z)
+        alone = eccentric_loss(z)
     assert not np.isfinite(loss)
-    assert not np.isfinite(eccentric_loss(z, tile_rows=tile_rows))
+    assert not np.isfinite(alone)
     assert not np.all(np.isfinite(grad[row]))
 
 
@@ -256,16 +307,35 @@ GOOD = np.zeros((4, 3))
         (GOOD, {"mu": 0.5}, ValueError, ["mu", "1/2", "0.5"]),
         (GOOD, {"mu": math.nan}, ValueError, ["mu", "finite", "nan"]),
         (GOOD, {"mu": math.inf}, ValueError, ["mu", "finite", "inf"]),
-        (GOOD, {"mu": "1"}, TypeError, ["mu", "real number", "'1'"]),
-        (GOOD, {"mu": [1.0, 2.0]}, TypeError, ["mu", "single", "(2,)"]),
+        (
+            GOOD,
+            {"mu": "1"},
+            TypeError,
+            ["mu must be a real number or a 0-d tensor of the framework of the rows, got '1'"],
+        ),
+        (GOOD, {"mu": [1.0, 2.0]}, TypeError, ["mu", "real number", "a list of 2; call once per mu"]),
+        (GOOD, {"mu": np.ones(2)}, TypeError, ["mu", "real number", "an array of shape (2,); call once per mu"]),
+        (GOOD, {"mu": None}, TypeError, ["mu", "real number", "None"]),
+        (GOOD, {"mu": True}, TypeError, ["mu", "real number", "True"]),
+        (GOOD, {"mu": np.True_}, TypeError, ["mu", "real number", "True"]),
+        (GOOD, {"mu": array_api_strict.asarray(1.0)}, TypeError, ["mu", "framework of the rows", "Array(1."]),
+        (GOOD, {"mu": 10**400}, ValueError, ["mu", "finite", "inf"]),
+        (GOOD, {"mu": 1e301}, ValueError, ["mu", "at most 1e+300", "1e+301"]),
+        (
+            GOOD,
+            {"scale": np.ones(2)},
+            TypeError,
+            ["scale", "real number", "an array of shape (2,); call once per scale"],
+        ),
+        (GOOD, {"scale": array_api_strict.asarray(1.0)}, TypeError, ["scale", "framework of the rows", "Array(1."]),
+        (GOOD, {"scale": np.inf}, ValueError, ["scale", "positive", "inf"]),
         (GOOD, {"scale": "papre"}, ValueError, ["scale", '"paper"', "papre"]),
         (GOOD, {"scale": -1.0}, ValueError, ["scale", "positive", "-1.0"]),
         (GOOD, {"scale": 0}, ValueError, ["scale", "positive", "0"]),
         (GOOD, {"scale": math.nan}, ValueError, ["scale", "positive", "nan"]),
         (GOOD, {"scale": None}, ValueError, ["scale", "positive", "None"]),
         (GOOD, {"scale": True}, ValueError, ["scale", "positive", "True"]),
-        (GOOD, {"scale": [1.0, 2.0]}, TypeError, ["scale", "single"]),
-        (GOOD, {"tile_rows": 0}, ValueError, ["tile_rows", "positive", "0"]),
+        (GOOD, {"scale": [1.0, 2.0]}, TypeError, ["scale", "real number", "a list of 2; call once per scale"]),
         (GOOD[:, :1], {}, ValueError, ["z", "2 latent dimensions", "(4, 1)"]),
         (GOOD[:1], {}, ValueError, ["z", "2 rows", "n=1"]),
         (GOOD[:0], {}, ValueError, ["z", "2 rows", "n=0"]),
@@ -276,9 +346,8 @@ GOOD = np.zeros((4, 3))
         (GOOD.astype(bool), {}, TypeError, ["z", "floating", "bool"]),
         (GOOD.tolist(), {}, TypeError, ["z", "array", "list"]),
         (np.ma.masked_array(GOOD), {}, TypeError, ["z", "plain array", "MaskedArray"]),
-        (GOOD, {"tile_rows": True}, ValueError, ["tile_rows", "positive", "True"]),
-        (GOOD, {"scale": ["3"]}, ValueError, ["scale", "positive"]),
-        (GOOD, {"scale": 1j}, ValueError, ["scale", "positive", "1j"]),
+        (GOOD, {"scale": ["3"]}, TypeError, ["scale", "real number", "a list of 1"]),
+        (GOOD, {"scale": 1j}, TypeError, ["scale", "real number", "1j"]),
         (GOOD, {"scale": 10**400}, ValueError, ["scale", "positive"]),
         (GOOD, {"scale": 1e300}, ValueError, ["scale", "1e+290", "float64", "1e+300"]),
         (GOOD.astype(np.float32), {"scale": 1e-39}, ValueError, ["scale", "1e-30", "float32", "1e-39"]),
@@ -294,8 +363,14 @@ def test_bad_input(function, z, options, error, words):
 
 
 def test_bad_input_of_the_kernel():
-    with pytest.raises(TypeError, match="x must be an array"):
+    with pytest.raises(TypeError, match=r"x must be a plain array .*, got list; make it an array first"):
         pair_kernel([1.0, 2.0], GOOD[0])
+    with pytest.raises(TypeError, match=r"y must be a plain array .*, got tuple; make it an array first"):
+        pair_kernel(GOOD[0], (1.0, 2.0))
+    with pytest.raises(TypeError, match=r"y must be an array of shape \(\.\.\., d\) of the library of x, got Array"):
+        pair_kernel(GOOD[0], array_api_strict.asarray(GOOD[0]))
+    with pytest.raises(TypeError, match=r"x must be an array of shape \(\.\.\., d\) .*, got array\(0\.\)"):
+        pair_kernel(np.asarray(0.0), GOOD[0])
     with pytest.raises(ValueError, match=r"scale \(M\) must be from .* in float64, got 1e\+300"):
         pair_kernel(GOOD[0], GOOD[1], scale=1e300)
     with pytest.raises(ValueError, match="at least 2 dimensions, got d=1; with d=1 give scale as a number"):
@@ -308,6 +383,7 @@ def test_bad_input_of_the_kernel():
         ((1.0, 1), {"scale": 3.0}, "dim must be a whole number, 2 or more"),
         ((1.0, 4, 0.2), {"scale": 3.0}, "mu must be finite and greater than 1/2"),
         ((1.0, 4), {"scale": "papre"}, "scale must be"),
+        ((1.0, 4), {"scale": 10**400}, 'scale must be "paper", "exact" or a positive finite number'),
     ):
         with pytest.raises(ValueError, match=words):
             repulsive_force(*arguments, **options)

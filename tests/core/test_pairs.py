@@ -15,22 +15,22 @@ from _memory import extra_memory
 from eccentric_core import (
     InverseMultiquadricKernel,
     LogarithmicKernel,
+    RieszKernel,
+    eccentric_loss_and_grad,
     kernel_scale,
     pair_sum,
     pair_sum_and_grad,
     pair_sum_hvp,
 )
-from eccentric_core.energies.eccentric import eccentric_loss_and_grad
+from eccentric_core.backend import NAMESPACE, NUMPY, backend_of
 from eccentric_core.engine import pairs
-from eccentric_core.engine.sweep import NAMESPACE, Driver
-from eccentric_core.engine.tiles import full_product
+from eccentric_core.engine.pairs import PairSum
+from eccentric_core.engine.precision import full_product
 
 
 @dataclass(frozen=True)
 class Coulomb:
     """A kernel that is infinite where two rows coincide: the engine must leave a row and itself alone."""
-
-    bandwidth: float
 
     def value(self, t, xp):  # noqa: ARG002
         return 1.0 / t
@@ -39,10 +39,11 @@ class Coulomb:
         return -1.0 / (t * t)
 
 
+# A kernel and its bandwidth, and the kernel and its slope again.
 KERNELS = {
-    "logarithmic": (LogarithmicKernel(3.0), np.log1p, lambda t: 1 / (1 + t)),
-    "inverse multiquadric": (InverseMultiquadricKernel(2.0), lambda t: 1 / (1 + t), lambda t: -1 / (1 + t) ** 2),
-    "quadratic": (oracle.Quadratic(5.0), lambda t: t + t**2, lambda t: 1 + 2 * t),
+    "logarithmic": (LogarithmicKernel(), 3.0, np.log1p, lambda t: 1 / (1 + t)),
+    "inverse multiquadric": (InverseMultiquadricKernel(), 2.0, lambda t: 1 / (1 + t), lambda t: -1 / (1 + t) ** 2),
+    "quadratic": (oracle.Quadratic(), 5.0, lambda t: t + t**2, lambda t: 1 + 2 * t),
 }
 
 
@@ -50,67 +51,72 @@ KERNELS = {
 @pytest.mark.parametrize("tile_rows", [None, 8, 1])
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize(("n", "m"), [(30, 21), (1, 9), (5, 64)])
-def test_two_sets(library, n, m, name, tile_rows, dtype, rng, tolerance):
-    kernel, value, slope = KERNELS[name]
+def test_two_sets(library, n, m, name, tile_rows, dtype, rng, tolerance, tiles):
+    kernel, bandwidth, value, slope = KERNELS[name]
     x = rng.standard_normal((n, 4)).astype(dtype)
     y = (rng.standard_normal((m, 4)) + 1).astype(dtype)
-    total, of_x, of_y = pair_sum_and_grad(
-        library.array(x, dtype), library.array(y, dtype), kernel=kernel, tile_rows=tile_rows
-    )
-    true_total, true_of_x, true_of_y = oracle.kernel_sum(x, y, value, slope, kernel.bandwidth)
+    sets = library.array(x, dtype), library.array(y, dtype)
+    with tiles(tile_rows):
+        total, of_x, of_y = pair_sum_and_grad(*sets, kernel=kernel, bandwidth=bandwidth)
+        only = pair_sum(*sets, kernel=kernel, bandwidth=bandwidth)
+    true_total, true_of_x, true_of_y = oracle.kernel_sum(x, y, value, slope, bandwidth)
     assert float(total) == pytest.approx(true_total, rel=tolerance[dtype])
     for grad, true_grad in ((of_x, true_of_x), (of_y, true_of_y)):
         assert np.linalg.norm(library.numpy(grad) - true_grad) <= tolerance[dtype] * np.linalg.norm(true_grad)
-    only = pair_sum(library.array(x, dtype), library.array(y, dtype), kernel=kernel, tile_rows=tile_rows)
     assert float(only) == float(total)
 
 
 @pytest.mark.parametrize("tile_rows", [None, 8, 1])
 @pytest.mark.parametrize("name", KERNELS)
-def test_one_set(library, name, tile_rows, rng):
-    kernel, value, slope = KERNELS[name]
+def test_one_set(library, name, tile_rows, rng, tiles):
+    kernel, bandwidth, value, slope = KERNELS[name]
     x = rng.standard_normal((30, 4))
-    total, grad = pair_sum_and_grad(library.array(x), kernel=kernel, tile_rows=tile_rows)
-    both, of_x, of_y = oracle.kernel_sum(x, x, value, slope, kernel.bandwidth)
+    with tiles(tile_rows):
+        total, grad = pair_sum_and_grad(library.array(x), kernel=kernel, bandwidth=bandwidth)
+    both, of_x, of_y = oracle.kernel_sum(x, x, value, slope, bandwidth)
     assert float(total) == pytest.approx(both - 30 * value(0.0), rel=1e-12)
     np.testing.assert_allclose(library.numpy(grad), of_x + of_y, rtol=0, atol=1e-12 * np.abs(of_x).max())
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning", "ignore:invalid value:RuntimeWarning")
 @pytest.mark.parametrize("tile_rows", [None, 4])
-def test_a_row_is_no_pair_with_itself(tile_rows, rng):
+def test_a_row_is_no_pair_with_itself(tile_rows, rng, tiles):
     x = rng.standard_normal((10, 3))
-    total, grad = pair_sum_and_grad(x, kernel=Coulomb(1.0), tile_rows=tile_rows)
+    with tiles(tile_rows):
+        total, grad = pair_sum_and_grad(x, kernel=Coulomb())
     distance = np.sum((x[:, None] - x[None]) ** 2, axis=-1)[~np.eye(10, dtype=bool)]
     assert float(total) == pytest.approx(np.sum(1 / distance), rel=1e-10)
     assert np.all(np.isfinite(grad))
 
 
 @pytest.mark.parametrize("tile_rows", [None, 4])
-def test_nan_reaches_the_sum(tile_rows, rng):
+def test_nan_reaches_the_sum(tile_rows, rng, tiles):
     """The clamp at 0 must not swallow it; in the loss the attraction would still show it."""
     x = rng.standard_normal((10, 3))
     x[3, 1] = np.nan
-    total, grad = pair_sum_and_grad(x, kernel=LogarithmicKernel(1.0), tile_rows=tile_rows)
+    with tiles(tile_rows):
+        total, grad = pair_sum_and_grad(x, kernel=LogarithmicKernel())
+        of_two = pair_sum(x[:5], x[5:], kernel=LogarithmicKernel())
     assert np.isnan(total)
     assert np.all(np.isnan(grad))
-    assert np.isnan(pair_sum(x[:5], x[5:], kernel=LogarithmicKernel(1.0), tile_rows=tile_rows))
+    assert np.isnan(of_two)
 
 
 @pytest.mark.filterwarnings("ignore:divide by zero:RuntimeWarning")
-@pytest.mark.parametrize("kernel", [LogarithmicKernel(1.0), Coulomb(1.0)])
+@pytest.mark.parametrize("kernel", [LogarithmicKernel(), Coulomb()])
 def test_one_row_has_no_pairs(kernel):
     total, grad = pair_sum_and_grad(np.ones((1, 3)), kernel=kernel)
     assert total == 0
     np.testing.assert_array_equal(grad, np.zeros((1, 3)))
 
 
-def test_batches_of_two_sets(library, rng):
+def test_batches_of_two_sets(library, rng, tiles):
     x, y = rng.standard_normal((3, 2, 20, 4)), rng.standard_normal((3, 2, 11, 4))
-    kernel = InverseMultiquadricKernel(2.0)
-    total, of_x, of_y = pair_sum_and_grad(library.array(x), library.array(y), kernel=kernel, tile_rows=8)
+    options = {"kernel": InverseMultiquadricKernel(), "bandwidth": 2.0}
+    with tiles(8):
+        total, of_x, of_y = pair_sum_and_grad(library.array(x), library.array(y), **options)
     assert tuple(total.shape) == (3, 2)
-    one = pair_sum_and_grad(x[2, 1], y[2, 1], kernel=kernel)
+    one = pair_sum_and_grad(x[2, 1], y[2, 1], **options)
     for batch, single in zip((total, of_x, of_y), one, strict=True):
         np.testing.assert_allclose(library.numpy(batch)[2, 1], single, rtol=1e-12, atol=1e-13)
 
@@ -128,18 +134,19 @@ def test_the_repulsion_is_the_inverse_multiquadric_kernel_of_wae(rng):
 @pytest.mark.parametrize("tile_rows", [None, 8])
 @pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("lead", [(), (3,)])
-def test_hessian_times_a_vector(library, lead, name, tile_rows, rng):
+def test_hessian_times_a_vector(library, lead, name, tile_rows, rng, tiles):
     """Against central differences of the closed-form gradient, whose error falls with the square of the step."""
-    kernel = KERNELS[name][0]
+    options = dict(zip(("kernel", "bandwidth"), KERNELS[name], strict=False))
     x, u = rng.standard_normal((2, *lead, 20, 4))
     y, v = rng.standard_normal((2, *lead, 13, 4)) + 1
 
     def gradients(step, *moving):
-        return pair_sum_and_grad(*(rows + step * along for rows, along in moving), kernel=kernel)[1:]
+        return pair_sum_and_grad(*(rows + step * along for rows, along in moving), **options)[1:]
 
     for moving in (((x, u),), ((x, u), (y, v))):
         arguments = [library.array(a) for pair in moving for a in pair]
-        change = pair_sum_hvp(*arguments, kernel=kernel, tile_rows=tile_rows)
+        with tiles(tile_rows):
+            change = pair_sum_hvp(*arguments, **options)
         error = []
         for step in (1e-3, 1e-4):
             both = gradients(step, *moving), gradients(-step, *moving)
@@ -152,8 +159,7 @@ def test_hessian_times_a_vector(library, lead, name, tile_rows, rng):
 
 def test_hessian_is_symmetric(rng):
     x, u, v = rng.standard_normal((3, 30, 4))
-    kernel = LogarithmicKernel(2.0)
-    (of_u,), (of_v,) = pair_sum_hvp(x, u, kernel=kernel), pair_sum_hvp(x, v, kernel=kernel)
+    (of_u,), (of_v,) = (pair_sum_hvp(x, along, kernel=LogarithmicKernel(), bandwidth=2.0) for along in (u, v))
     assert np.sum(of_u * v) == pytest.approx(np.sum(of_v * u), rel=1e-12)
 
 
@@ -167,7 +173,7 @@ def test_bad_directions():
         (x, None, x),
     ):
         with pytest.raises(ValueError, match=r"[uv] must have the shape and dtype of what it is a direction of"):
-            pair_sum_hvp(x, u, y, v, kernel=LogarithmicKernel(1.0))
+            pair_sum_hvp(x, u, y, v, kernel=LogarithmicKernel())
 
 
 @pytest.mark.parametrize(("bits", "parts"), [(11, 2), (8, 3)])
@@ -197,7 +203,7 @@ def test_a_full_product_from_rounded_ones(bits, parts, rng):
 
 def test_bad_input():
     x = np.zeros((4, 3))
-    kernel = LogarithmicKernel(1.0)
+    kernel = LogarithmicKernel()
     with pytest.raises(ValueError, match=r"y must have the leading axes and the dimension of x.*\(4, 2\)"):
         pair_sum(x, x[:, :2], kernel=kernel)
     with pytest.raises(ValueError, match="leading axes"):
@@ -206,46 +212,185 @@ def test_bad_input():
         pair_sum(x, x.astype(np.float32), kernel=kernel)
     with pytest.raises(TypeError, match="y must be a real floating array"):
         pair_sum(x, x.astype(int), kernel=kernel)
+    with pytest.raises(TypeError, match="y must be of the library of x, got Array beside ndarray"):
+        pair_sum(x, array_api_strict.asarray(x), kernel=kernel)
+    with pytest.raises(TypeError, match=r"y must be a plain array of shape .*, got list; make it an array first"):
+        pair_sum(x, x.tolist(), kernel=kernel)
 
 
-@pytest.mark.parametrize("bandwidth", [0.0, -1.0, np.inf, np.nan, 1e-300])
+@pytest.mark.parametrize("kernel", [None, "logarithmic", np.log1p, SimpleNamespace(value=1, slope=1)])
+def test_bad_kernels(kernel):
+    came = type(kernel).__name__
+    for call in CALLS:
+        with pytest.raises(TypeError, match=f"kernel must be a hashable object with the methods .*, got {came}"):
+            call(np.zeros((4, 3)), kernel, 1.0)
+        with pytest.raises(TypeError, match=r"got the class LogarithmicKernel; call it: LogarithmicKernel\(\)"):
+            call(np.zeros((4, 3)), LogarithmicKernel, 1.0)
+
+
+@pytest.mark.parametrize("bandwidth", [0.0, -1.0, np.inf, np.nan, 1e-300, 10**400])
 def test_bad_bandwidth(bandwidth):
-    with pytest.raises(ValueError, match=f"bandwidth of the kernel must be from .*, got {bandwidth}"):
-        pair_sum(np.zeros((4, 3)), kernel=LogarithmicKernel(bandwidth))
-    with pytest.raises(TypeError, match="bandwidth of the kernel must be a number, got '1'"):
-        pair_sum(np.zeros((4, 3)), kernel=LogarithmicKernel("1"))
+    x = np.zeros((4, 3))
+    for call in CALLS:
+        came = np.inf if bandwidth == 10**400 else bandwidth
+        with pytest.raises(ValueError, match=f"bandwidth must be from 1e-290 to 1e\\+290 in float64, got {came}"):
+            call(x, LogarithmicKernel(), bandwidth)
+        with pytest.raises(ValueError, match=r"bandwidth must be from 1e-30 to 1e\+30 in float32, got 1e-31"):
+            call(x.astype(np.float32), LogarithmicKernel(), 1e-31)
 
 
-def test_no_more_of_the_namespace_than_declared(rng):
+@pytest.mark.parametrize(
+    ("bandwidth", "came"),
+    [
+        ("1", "'1'"),
+        (None, "None"),
+        (True, "True"),
+        (1j, "1j"),
+        ([2.0], "a list of 1; call once per bandwidth"),
+        (np.asarray(1j), r"array\(0.\+1.j\)"),
+        (np.asarray([1.0, 2.0]), r"an array of shape \(2,\); call once per bandwidth"),
+        (array_api_strict.asarray(2.0), r"Array\(2., dtype=array_api_strict.float64\)"),
+    ],
+    ids=repr,
+)
+def test_a_bandwidth_that_is_no_number(bandwidth, came):
+    message = f"bandwidth must be a real number or a 0-d tensor of the framework of the rows, got {came}"
+    for call in CALLS:
+        with pytest.raises(TypeError, match=message):
+            call(np.zeros((4, 3)), LogarithmicKernel(), bandwidth)
+
+
+# The functions of a kernel and a bandwidth.
+CALLS = [
+    lambda x, kernel, h: (pair_sum(x, kernel=kernel, bandwidth=h),),
+    lambda x, kernel, h: pair_sum_and_grad(x, kernel=kernel, bandwidth=h),
+    lambda x, kernel, h: pair_sum_hvp(x, x, kernel=kernel, bandwidth=h),
+    lambda x, kernel, h: pair_sum_and_grad(x, x, kernel=kernel, bandwidth=h),
+    lambda x, kernel, h: pair_sum_hvp(x, x, x, x, kernel=kernel, bandwidth=h),
+]
+
+
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_any_number_and_a_tensor_as_bandwidth(library, lead, dtype, rng):
+    x = rng.standard_normal((*lead, 70, 4)).astype(dtype)
+    rows = library.array(x, dtype)
+    # No tensor of NumPy: its arrays stand for numbers.
+    tensors = [library.xp.asarray(2.0, dtype=getattr(library.xp, name)) for name in ("float32", "float64")]
+    for call in CALLS:
+        expected = [library.numpy(one) for one in call(rows, LogarithmicKernel(), 2.0)]
+        for h in (2, np.float32(2.0), np.float64(2.0), np.int64(2), np.asarray(2.0), np.asarray(2), *tensors):
+            results = call(rows, LogarithmicKernel(), h)
+            for one, other in zip(results, expected, strict=True):
+                assert one.dtype == rows.dtype
+                tolerance = {"rtol": 1e-13, "atol": 1e-13} if dtype == "float64" else {"rtol": 2e-6, "atol": 2e-5}
+                np.testing.assert_allclose(library.numpy(one), other, **tolerance)
+
+
+@pytest.mark.parametrize("tile_rows", [None, 8])
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("lead", [(), (2, 3)])
+def test_pairs_of_a_row_with_itself(library, lead, dtype, tile_rows, rng, tolerance, tiles):
+    """Each adds phi(0), whatever the bandwidth."""
+    x = rng.standard_normal((*lead, 70, 4)).astype(dtype)
+    for kernel, at_zero in (
+        (LogarithmicKernel(), 0.0),
+        (InverseMultiquadricKernel(), 1.0),
+        (RieszKernel(2.0, 0.25), 8.0),
+        (oracle.Quadratic(), 0.0),
+    ):
+        options = {"kernel": kernel, "bandwidth": 3.0}
+        with tiles(tile_rows):
+            total = pair_sum(library.array(x, dtype), self_pairs=True, **options)
+            others = pair_sum(library.array(x, dtype), **options)
+        assert tuple(total.shape) == lead
+        assert total.dtype == getattr(library.xp, dtype)
+        np.testing.assert_allclose(
+            library.numpy(total), library.numpy(others) + 70 * at_zero, rtol=1e-15 if dtype == "float64" else 2e-7
+        )
+    # All i and j of two sets that are the same.
+    same = pair_sum(library.array(x, dtype), library.array(x, dtype), kernel=InverseMultiquadricKernel())
+    total = pair_sum(library.array(x, dtype), kernel=InverseMultiquadricKernel(), self_pairs=True)
+    np.testing.assert_allclose(library.numpy(total), library.numpy(same), rtol=tolerance[dtype])
+    with pytest.raises(ValueError, match="self_pairs must be False for two sets, whose pairs i = j count anyway"):
+        pair_sum(x, x, kernel=LogarithmicKernel(), self_pairs=True)
+
+
+@pytest.mark.parametrize("tile_rows", [None, 100])
+def test_wide_sums_pay_where_few_slopes_are_steep(tile_rows, rng, tolerance):
+    """Those of coincident rows in float32; second derivatives are as good either way."""
+    x = np.repeat(rng.standard_normal((10, 8)), 30, axis=0).astype(np.float32)
+    u = rng.standard_normal(x.shape).astype(np.float32)
+    true_grad = pair_sum_and_grad(x.astype(np.float64), kernel=LogarithmicKernel())[1]
+    (true_change,) = pair_sum_hvp(x.astype(np.float64), u.astype(np.float64), kernel=LogarithmicKernel())
+    error = {}
+    for wide in (False, True):
+        f = PairSum(LogarithmicKernel(), wide, tile_rows)
+        grad = f.value_and_gradients(NUMPY, x, None, None, 1.0)[1]
+        change = f.hvp(NUMPY, (x, None, None, 1.0), (u, None, None, None))[0]
+        assert grad.dtype == change.dtype == np.float32
+        error[wide] = np.linalg.norm(grad - true_grad) / np.linalg.norm(true_grad)
+        assert np.linalg.norm(change - true_change) <= tolerance["float32"] * np.linalg.norm(true_change)
+    assert error[True] < 2e-7
+    assert error[False] > 3 * error[True]
+
+
+def test_wide_is_an_argument_of_all(monkeypatch):
+    seen = []
+    monkeypatch.setattr(pairs, "PairSum", lambda *arguments: seen.append(arguments) or PairSum(*arguments))
+    x = np.zeros((4, 3))
+    for wide in (False, True):
+        pair_sum(x, kernel=LogarithmicKernel(), wide=wide)
+        pair_sum_and_grad(x, kernel=LogarithmicKernel(), wide=wide)
+        pair_sum_hvp(x, x, kernel=LogarithmicKernel(), wide=wide)
+        assert seen == [(LogarithmicKernel(), wide)] * 3
+        seen.clear()
+
+
+def test_no_more_of_the_namespace_than_declared(offer, rng, tiles):
     """What `NAMESPACE` lists is enough, so that an adapter for a library without the standard knows what to offer."""
-    offered = {name: getattr(array_api_strict, name) for name in NAMESPACE}
     z = array_api_strict.asarray(rng.standard_normal((20, 4)))
-    loss, _ = eccentric_loss_and_grad(z, 5.0, tile_rows=8, xp=SimpleNamespace(**offered))
-    assert float(loss) == float(eccentric_loss_and_grad(z, 5.0, tile_rows=8)[0])
-    del offered["concat"]
+    u = array_api_strict.asarray(rng.standard_normal((20, 4)))
+    h = array_api_strict.asarray(2.0)
+
+    def results():
+        with tiles(8):
+            return [
+                *eccentric_loss_and_grad(z, 5.0),
+                *eccentric_loss_and_grad(z, h, scale="exact"),
+                *pair_sum_and_grad(z, u, kernel=LogarithmicKernel(), bandwidth=h),
+                *pair_sum_hvp(z, u, u, z, kernel=LogarithmicKernel(), bandwidth=h),
+            ]
+
+    expected = results()
+    offer()
+    for one, other in zip(results(), expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(one), np.asarray(other))
     with pytest.raises(AttributeError, match="concat"):
-        eccentric_loss_and_grad(z, 5.0, tile_rows=8, xp=SimpleNamespace(**offered))
+        offer([name for name in NAMESPACE if name != "concat"])
 
 
-def test_a_device_that_is_no_cpu(rng):
+def test_a_device_that_is_no_cpu(rng, tiles):
     """Larger tiles, and the arrays stay where they are."""
     values = rng.standard_normal((300, 4))
     z = array_api_strict.asarray(values, device=array_api_strict.Device("device1"))
-    assert Driver(array_api_strict).tile_rows(z) > 500
+    assert backend_of(z).tile_rows(z) > 500
     for mu in (1.0, 5.0):
-        loss, grad = eccentric_loss_and_grad(z, mu, tile_rows=100)
+        with tiles(100):
+            loss, grad = eccentric_loss_and_grad(z, mu)
         assert loss.device == grad.device == z.device
         assert float(loss) == pytest.approx(float(eccentric_loss_and_grad(values, mu)[0]), rel=1e-13)
 
 
-def test_without_float64_the_sums_stay_in_float32(rng):
+def test_without_float64_the_sums_stay_in_float32(offer, rng):
     """A namespace that does not say that it has float64 is taken at its word."""
-    offered = {name: getattr(array_api_strict, name) for name in NAMESPACE if name != "float64"}
-    for n in (50, 100):
-        z = array_api_strict.asarray(rng.standard_normal((n, 4)).astype(np.float32))
-        loss, grad = eccentric_loss_and_grad(z, 5.0, xp=SimpleNamespace(**offered))
+    rows = {n: array_api_strict.asarray(rng.standard_normal((n, 4)).astype(np.float32)) for n in (50, 100)}
+    expected = {n: eccentric_loss_and_grad(z, 5.0)[0] for n, z in rows.items()}
+    offer([name for name in NAMESPACE if name != "float64"], float64=None)
+    for n, z in rows.items():
+        loss, grad = eccentric_loss_and_grad(z, 5.0)
         assert loss.dtype == grad.dtype == array_api_strict.float32
-        assert float(loss) == pytest.approx(float(eccentric_loss_and_grad(z, 5.0)[0]), rel=1e-6)
+        assert float(loss) == pytest.approx(float(expected[n]), rel=1e-6)
 
 
 def test_the_constant_part_of_the_slopes_pays(monkeypatch, rng):
@@ -258,30 +403,45 @@ def test_the_constant_part_of_the_slopes_pays(monkeypatch, rng):
         return np.linalg.norm(eccentric_loss_and_grad(z)[1] - true_grad) / np.linalg.norm(2 / 2000 * z)
 
     with_c = error()
-    monkeypatch.setattr(pairs, "typical_slope", lambda *_: np.zeros((1, 1), np.float32))
+    monkeypatch.setattr(pairs, "mean_slope", lambda *_: np.zeros((1, 1), np.float32))
     without_c = error()
     assert with_c < 3e-7
     assert without_c < 3e-6
     assert with_c < 0.8 * without_c
 
 
+@pytest.mark.parametrize("tile_rows", [None, 150])
 @pytest.mark.parametrize("dim", [2, 64, 512])
-def test_rounding_of_the_distances(dim, rng):
+def test_rounding_of_the_distances(dim, tile_rows, rng):
     """The bound of docs/numerics.md: 16 eps max|z - mean|^2 / h on every t."""
     noise = rng.standard_normal((300, dim))
     for x in (noise, 0.1 * noise + 10 * (np.arange(300) % 2)[:, None]):
-        rows = x.astype(np.float32)
-        centre = np.mean(rows, axis=0, keepdims=True)
-        form = pairs.prepare(rows - centre, 2.0, np, dtype=np.float32)
-        t = form.left @ form.right.T
+        rows, seen = x.astype(np.float32), []
+        PairSum(Seen(seen), tile_rows=tile_rows).value(NUMPY, rows, None, None, 2.0)
         exact = np.sum((rows.astype(np.float64)[:, None] - rows.astype(np.float64)[None]) ** 2, axis=-1) / 2.0
-        size = np.max(np.sum((rows - centre).astype(np.float64) ** 2, axis=1)) / 2.0
-        assert np.max(np.abs(t - exact)) <= 16 * np.finfo(np.float32).eps * size
+        centred = rows.astype(np.float64) - np.mean(rows.astype(np.float64), axis=0)
+        size = np.max(np.sum(centred**2, axis=1)) / 2.0
+        first, last = slice(0, 150), slice(150, 300)
+        parts = [(slice(None), slice(None))] if tile_rows is None else [(first, first), (last, last), (first, last)]
+        for t, part in zip(seen, parts, strict=True):
+            assert t.dtype == np.float32
+            assert np.max(np.abs(t - exact[part])) <= 16 * np.finfo(np.float32).eps * size
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A kernel that keeps what it is asked for."""
+
+    seen: list
+
+    def value(self, t, xp):  # noqa: ARG002
+        self.seen.append(t.copy())
+        return t
 
 
 def test_tiles_are_smaller_for_wider_numbers():
     x = np.zeros((4, 3))
-    assert Driver(np).tile_rows(x) < Driver(np).tile_rows(x.astype(np.float32))
+    assert NUMPY.tile_rows(x) < NUMPY.tile_rows(x.astype(np.float32))
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak is read from /proc")

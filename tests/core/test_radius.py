@@ -12,6 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eccentric_core import enclose_radius, kernel_scale, stationary_radius
+from eccentric_core.backend import NUMPY, backend_of
+from eccentric_core.theory.scale import traced_scale
 from eccentric_core.theory.sphere import mean_log, mean_repulsion, solve_theorem1, sphere_rule
 
 # 40 digits, stored by `python tests/core/make_references.py`.
@@ -82,6 +84,34 @@ def test_paper_scale_is_the_papers_formula():
     assert kernel_scale(64, 64.5) == pytest.approx(128 * (1 + 1 / (129 * 63)) / 128, rel=1e-15)
 
 
+@pytest.mark.parametrize("method", ["paper", "exact"])
+@pytest.mark.parametrize("mu", [0.5001, 0.51, 0.6, 0.75, 1.0, 1.5, 2.5, 10.0, 64.5, 601.0, 1e5])
+@pytest.mark.parametrize("dim", [2, 3, 4, 5, 7, 12, 37, 38, 64, 117, 300, 1000, 65536, 10**6])
+def test_scale_of_a_mu_that_is_a_tensor(dim, mu, method):
+    """In operations of the framework, here those of NumPy."""
+    known = float(kernel_scale(dim, mu, method=method))
+    # The rows tell the dimension and the dtype alone.
+    m = traced_scale(np.broadcast_to(np.zeros(1), (2, dim)), np.asarray(mu), method, NUMPY)
+    assert m.dtype == np.float64
+    assert m == pytest.approx(known, rel=1e-14)
+    # A number is allowed where a compiler makes a tensor of it.
+    assert traced_scale(np.broadcast_to(np.zeros(1), (2, dim)), mu, method, NUMPY) == pytest.approx(known, rel=1e-14)
+    mu32 = np.float32(mu)
+    m = traced_scale(np.broadcast_to(np.zeros(1, np.float32), (2, dim)), np.asarray(mu32), method, NUMPY)
+    assert m.dtype == np.float32
+    known = float(kernel_scale(dim, float(mu32), method=method))
+    # Of 2 mu - 1 float32 has fewer digits close to 1/2.
+    assert float(m) == pytest.approx(known, rel=5e-7 * mu / (mu - 0.5))
+
+
+@pytest.mark.parametrize("method", ["paper", "exact"])
+def test_scale_of_a_mu_that_is_a_tensor_of_any_library(library, method):
+    z = library.array(np.zeros((2, 5)))
+    m = traced_scale(z, library.xp.asarray(1.5), method, backend_of(z))
+    assert m.shape == ()
+    assert float(m) == pytest.approx(float(kernel_scale(5, 1.5, method=method)), rel=1e-14)
+
+
 def test_radius_grows_with_m_as_its_root():
     np.testing.assert_allclose(
         stationary_radius(7, 1.5, scale=np.array([1.0, 4.0, 9e6])) / stationary_radius(7, 1.5, scale=1.0),
@@ -146,6 +176,8 @@ def test_extreme_arguments():
         ((64, 1j), {}, TypeError, ["mu", "real number", "complex"]),
         ((64, 1.0), {"scale": "papre"}, ValueError, ["scale", "papre"]),
         ((64, 1.0), {"scale": [1.0, -1.0]}, ValueError, ["scale", "positive"]),
+        ((64, 1.0), {"scale": 10**400}, ValueError, ["scale", "positive"]),
+        ((64, 1.0), {"scale": None}, ValueError, ["scale", "positive", "None"]),
         ((64, 1.0), {"batch_size": 1}, ValueError, ["batch_size", "2 or more", "1"]),
         ((64, 1.0), {"batch_size": 2.5}, ValueError, ["batch_size", "whole", "2.5"]),
         ((True, 1.0), {}, TypeError, ["dim", "bool"]),

@@ -26,7 +26,7 @@ from eccentric_models.architecture import (
 )
 from eccentric_models.checkpoint import Checkpoint
 from eccentric_models.data import Dataset, Split
-from eccentric_models.metrics import FILE
+from eccentric_models.log import FILE
 from eccentric_models.settings import Settings
 from eccentric_models.training import CHECKPOINT
 

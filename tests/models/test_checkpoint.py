@@ -109,7 +109,7 @@ def test_a_flipped_bit(path):
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 9, 500, 2500, -500, -4, -1])
 def test_cut(path, length):
     path.write_bytes(path.read_bytes()[:length])
-    refuse(path, "is damaged", "take a copy of it, or train anew")
+    refuse(path, "is damaged", "restore a copy of it, or train again")
 
 
 def test_longer(path):
@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_what_was_there(checkpoint, path, bits, monkeypatch, 
     with monkeypatch.context() as patch:
         patch.setattr(function, no_room)
         with pytest.raises(
-            CheckpointError, match=r"can't be written \(No space left on device\).* untouched"
+            CheckpointError, match=r"can't be written \(No space left on device\).* unchanged"
         ) as caught:
             dataclasses.replace(checkpoint, epoch=4).write(path)
     assert str(path) in str(caught.value)

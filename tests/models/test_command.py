@@ -296,7 +296,7 @@ def test_interrupted(refuse, folder, outcome, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(command.Console, "print", interrupt)
-        refuse(["train", *SHORT, "--out", "parts"], "interrupted; --resume goes on", status=130)
+        refuse(["train", *SHORT, "--out", "parts"], "interrupted; --resume continues", status=130)
     assert Checkpoint.read(folder / "parts" / CHECKPOINT).epoch == 0
     assert main(["train", *SHORT, "--out", "parts", "--resume"]) == 0
     assert outcome(folder / "parts") == outcome(folder / "run")

@@ -481,7 +481,9 @@ class TestCelebA:
             raise OSError(errno.ENOSPC, "No space left on device")
 
         monkeypatch.setattr(files.os, "fsync", fsync)
-        refuse(lambda: load("celeba", celeba_folder, cache=cache), f"{cache}/celeba-", "No space left", "make room")
+        refuse(
+            lambda: load("celeba", celeba_folder, cache=cache), f"{cache}/celeba-", "No space left", "free some space"
+        )
         assert not [*cache.iterdir()]
 
     def test_an_interrupt_leaves_nothing(self, celeba_folder, cache, monkeypatch):

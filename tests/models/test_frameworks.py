@@ -288,9 +288,9 @@ def test_float64_leaves_jax_as_it_was(rng):
 
 def test_a_framework_or_a_device_that_is_not_there(framework, monkeypatch):
     module = importlib.import_module(f"eccentric_models.frameworks.{framework}_model")
-    if module._device("auto") == module._device("cpu"):
+    if module.find_device("auto") == module.find_device("cpu"):
         with pytest.raises(FrameworkError, match='device "gpu"'):
-            module._device("gpu")
+            module.find_device("gpu")
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(FrameworkError, match=f"framework {framework} needs .*pip install"):
         model_of(framework)

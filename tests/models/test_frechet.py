@@ -14,7 +14,7 @@ from eccentric_core import spectrum
 from eccentric_models import frechet
 from eccentric_models.data import Dataset, Split
 from eccentric_models.frechet import features_for, frechet_distance, frechet_score, inception_weights, moments
-from eccentric_models.tensors import CheckpointError
+from eccentric_models.safetensors_files import CheckpointError
 
 ZERO = np.zeros(3)
 
@@ -178,7 +178,7 @@ class TestPerceptron:
         features_for(data, tmp_path)
         (file,) = tmp_path.iterdir()
         file.write_bytes(file.read_bytes()[:-3])
-        with pytest.raises(CheckpointError, match=r"is damaged.*remove it, and it is trained anew"):
+        with pytest.raises(CheckpointError, match=r"is damaged.*remove it to train it again"):
             features_for(data, tmp_path)
 
 

@@ -13,10 +13,10 @@ import pytest
 from eccentric_core import spectrum
 from eccentric_models import runs as module
 from eccentric_models.data import Dataset, Split, load
-from eccentric_models.metrics import FILE
+from eccentric_models.log import FILE
 from eccentric_models.runs import LATENTS, Runs, backend, fingerprint, in_parallel
+from eccentric_models.safetensors_files import CheckpointError
 from eccentric_models.settings import RunError, Settings
-from eccentric_models.tensors import CheckpointError
 from eccentric_models.training import CHECKPOINT, train
 
 QUICK = Settings(epochs=1, width=1 / 8, learning_rate=1e-2, dim=2)
@@ -82,7 +82,7 @@ def test_the_trace_in_training(copied):
     last = json.loads((run.folder / FILE).read_text().splitlines()[-1])
     assert run.training_trace == last["trace"]
     (run.folder / FILE).write_text("")
-    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is missing or damaged .*train the run anew"):
+    with pytest.raises(CheckpointError, match=r"metrics\.jsonl is missing or damaged .*train the run again"):
         _ = run.training_trace
 
 
@@ -148,7 +148,7 @@ def test_a_failure_leaves_the_others(tmp_path):
     runs = Runs(tmp_path)
     bad = dataclasses.replace(QUICK, learning_rate=1e30)
     with pytest.raises(
-        RunError, match=r"1 of 2 runs could not be finished, the others are kept: .*not finite"
+        RunError, match=r"1 of 2 runs could not be finished, the others are kept: .*no longer finite"
     ) as caught:
         runs.complete([bad, QUICK])
     assert str(runs.folder(bad)) in str(caught.value)
@@ -164,7 +164,7 @@ def test_missing(tmp_path):
 def test_damaged_latents(copied, damage):
     file = copied.folder(QUICK) / LATENTS
     file.write_bytes(damage(file.read_bytes()))
-    with pytest.raises(CheckpointError, match=r"is damaged.*remove it, and it is made anew") as caught:
+    with pytest.raises(CheckpointError, match=r"is damaged.*remove it, and it is computed again") as caught:
         copied.open(QUICK)
     assert str(file) in str(caught.value)
 
@@ -199,7 +199,7 @@ def test_a_damaged_checkpoint(copied):
     folder = copied.folder(QUICK)
     (folder / LATENTS).unlink()
     (folder / CHECKPOINT).write_bytes(b"nothing of use")
-    with pytest.raises(RunError, match=r"is damaged.*take a copy of it, or train anew") as caught:
+    with pytest.raises(RunError, match=r"is damaged.*restore a copy of it, or train again") as caught:
         copied.complete([QUICK])
     assert str(folder / CHECKPOINT) in str(caught.value)
 

@@ -15,7 +15,7 @@ from eccentric_models import training
 from eccentric_models.checkpoint import Checkpoint, CheckpointError
 from eccentric_models.data import Dataset
 from eccentric_models.frameworks import State
-from eccentric_models.metrics import FILE
+from eccentric_models.log import FILE
 from eccentric_models.objectives import Terms
 from eccentric_models.settings import RunError
 from eccentric_models.training import CHECKPOINT, restore, train
@@ -252,7 +252,7 @@ class TestRefused:
 
     @pytest.mark.usefixtures("unchanged")
     def test_a_run_that_is_there(self, run, toy, settings):
-        refuse(rf"{run} has a run already; go on with it by --resume", settings(), run, dataset=toy)
+        refuse(rf"{run} has a run already; continue it with --resume", settings(), run, dataset=toy)
 
     @pytest.mark.usefixtures("unchanged")
     @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ class TestDiverged:
     @pytest.mark.parametrize("change", [{"lam": 1e38}, {"lam": 1e300}, {"learning_rate": 1e30}])
     def test_the_checkpoint_is_untouched(self, toy, settings, tmp_path, bits, change):
         chosen = settings(objective="vae", **change)
-        refuse("the loss is not finite any more, .* after epoch 0 .* smaller lam", chosen, tmp_path, dataset=toy)
+        refuse("the loss is no longer finite, .* after epoch 0 .* smaller lam", chosen, tmp_path, dataset=toy)
         train(dataclasses.replace(chosen, epochs=0), tmp_path / "start", dataset=toy)
         start = dataclasses.replace(read(tmp_path / "start"), settings=chosen)
         assert bits(read(tmp_path)) == bits(start)

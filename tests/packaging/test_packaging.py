@@ -68,9 +68,10 @@ def python(code, *, executable=sys.executable, **options):
 
 
 def test_public_names():
-    assert eccentric_core.__all__ == PUBLIC
+    assert sorted(eccentric_core.__all__) == PUBLIC
     assert all(getattr(eccentric_core, name).__doc__ for name in PUBLIC)
     assert eccentric_core.__version__ == importlib.metadata.version("eccentric")
+    assert f"\nversion: {eccentric_core.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
 def test_core_imports_no_framework_and_leaves_global_state_alone():
@@ -88,7 +89,7 @@ eccentric_core.eccentric_loss_and_grad(numpy.ones((4, 3)))
 eccentric_core.enclose_radius(4, 1.0)
 eccentric_core.loss_floor(2, 2.0)
 assert state() == before
-frameworks = {"torch", "jax", "jaxlib", "tensorflow", "keras", "cupy", "dask", "sklearn", "matplotlib", "rich"}
+frameworks = {"torch", "jax", "jaxlib", "tensorflow", "keras", "mlx", "cupy", "dask", "sklearn", "matplotlib", "rich"}
 print(sorted({name.partition(".")[0] for name in sys.modules} & frameworks))
 """
     assert python(code).strip() == "[]"
@@ -109,8 +110,9 @@ def test_wheel_ships_only_our_names(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.partition("/")[0] for name in names}
     assert all(top.startswith("eccentric_") or top.endswith(".dist-info") for top in tops)
-    for package in ("eccentric_core", "eccentric_torch", "eccentric_jax", "eccentric_tensorflow", "eccentric_models"):
-        assert {f"{package}/__init__.py", f"{package}/py.typed"} <= set(names)
+    frameworks = ("torch", "jax", "tensorflow", "keras", "mlx")
+    for package in ("core", *frameworks, "models"):
+        assert {f"eccentric_{package}/__init__.py", f"eccentric_{package}/py.typed"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not any("test" in name for name in names)
 
@@ -140,7 +142,8 @@ import numpy as np
 import eccentric_core
 z = np.random.default_rng(0).standard_normal((100, 8))
 loss, grad = eccentric_core.eccentric_loss_and_grad(z)
-frameworks = [name for name in ("torch", "jax", "tensorflow", "sklearn", "pytest") if importlib.util.find_spec(name)]
+others = ("torch", "jax", "tensorflow", "keras", "mlx", "sklearn", "pytest")
+frameworks = [name for name in others if importlib.util.find_spec(name)]
 print(json.dumps([float(loss), float(eccentric_core.stationary_radius(64)), eccentric_core.__file__, frameworks]))
 """
     output = python(code, executable=str(bin_folder / "python"), cwd=elsewhere, env={"PATH": ""})

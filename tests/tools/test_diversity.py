@@ -91,7 +91,7 @@ class TestCommand:
 
     def test_beside_the_paper(self, again, tmp_path):
         page = call(tmp_path, "figure2", "mhe", runs=again)
-        assert page.startswith("# The paper's experiments, remade; Hyperspherical energies in a classifier: preset")
+        assert page.startswith("# The paper's experiments, reproduced; Hyperspherical energies in a classifier: preset")
         assert "Li and Blair" in page
         assert "Liu et al." in page
 
@@ -129,7 +129,7 @@ class TestKeeping:
         first.write_bytes(second.read_bytes() if damage is None else damage)
         error = refuse(capsys, "mhe", "--runs", tmp_path / "runs", "--out", tmp_path / "out")
         assert str(first) in error
-        assert "remove it, and the run is made anew" in error
+        assert "remove it, and the run is trained again" in error
 
     def test_a_run_that_fails(self, tmp_path, monkeypatch):
         def fail(training, dataset):
@@ -268,7 +268,7 @@ class TestTrends:
 
     def test_one_arm_spoils_the_energy(self):
         energies = {name: 0.5 if name in (NONE, "CoMHE, group") else 0.4 for name in ARMS}
-        assert holding(made_up({}, energies)) == ["energy: so does the eccentric loss in its place"]
+        assert holding(made_up({}, energies)) == ["energy: so does the eccentric loss"]
 
 
 def test_presets(tmp_path):

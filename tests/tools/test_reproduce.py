@@ -53,7 +53,7 @@ def again(smoke, tmp_path, monkeypatch):
 def test_the_page_has_everything(smoke):
     page = (smoke / "out" / "report.md").read_text()
     titles = [
-        *("What comes out", "Figure 1:", "Figure 2:", "Section 3.3", "Figure 3", "Figure 5", "Figure 6", "Figure 7"),
+        *("Summary", "Figure 1:", "Figure 2:", "Section 3.3", "Figure 3", "Figure 5", "Figure 6", "Figure 7"),
         *("Figure 8", "Figure 9", "Table 1 and Figure 10", "Table 2", "Table 3", "Table 4"),
     ]
     headings = re.findall(r"^## (.*)$", page, re.MULTILINE)
@@ -360,7 +360,7 @@ def test_a_damaged_run(smoke, tmp_path, capsys):
     options = ("--runs", tmp_path / "runs", "--out", tmp_path / "out")
     error = refuse(capsys, "table4", *options)
     assert str(folder / LATENTS) in error
-    assert "remove it, and it is made anew" in error
+    assert "remove it, and it is computed again" in error
     (folder / LATENTS).unlink()
     assert reproduce.main(["table4", *map(str, options)]) == 0
 
@@ -405,7 +405,7 @@ def test_celeba(celeba, tmp_path, monkeypatch, capsys):
     assert reproduce.main([*names, *map(str, options)]) == 0
     page = (tmp_path / "out" / f"{'-'.join(names)}.md").read_text()
     assert page.count("2 attributes.") == 2
-    assert "stand in" not in page
+    assert "each against the rest" not in page
     assert columns(page, "Table 4")[0][:3] == ("attribute", "---", "Red")
     assert len(list((tmp_path / "runs").iterdir())) == 8  # Figures 7 to 9 have those of Figure 5
     with Image.open(tmp_path / "out" / "figure7.png") as image:

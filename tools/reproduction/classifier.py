@@ -1,4 +1,4 @@
-"""A small convolutional network that tells classes apart, trained with an energy of its neurons in the loss."""
+"""A small convolutional classifier, trained with an energy of its neurons in the loss."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eccentric_models.frameworks.torch_model import _device
+from eccentric_models.frameworks.torch_model import find_device
 from eccentric_torch import HypersphericalRegularizer, eccentric_loss, hyperspherical_energy
 
 if TYPE_CHECKING:
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from eccentric_models.data import Dataset, Split
     from reproduction.trainings import Arm, Training
 
-_CHUNK = 500  # images that are looked at in one go for the test
+_CHUNK = 500  # images that are tested at once
 
 
 def train(training: Training, dataset: Dataset) -> dict[str, Any]:
-    """Train a network and test it; give an outcome but for the versions."""
-    device = _device(training.device)
+    """Train a network and test it; return the fields of an outcome, except the versions."""
+    device = find_device(training.device)
     rng = np.random.default_rng(training.seed)
     chosen = rng.permutation(len(dataset.train.images))[: training.images]
     images, labels = _tensors(dataset.train, chosen, device)
@@ -61,7 +61,7 @@ def network(shape: tuple[int, ...], classes: int, seed: int) -> nn.Sequential:
 
     Args:
         shape: of an image, (channels, height, width).
-        classes: of images.
+        classes: their number.
         seed: of the initial weights, which are those of He et al. (2015).
     """
     channels, height, width = shape
@@ -81,7 +81,7 @@ def network(shape: tuple[int, ...], classes: int, seed: int) -> nn.Sequential:
 
 
 def regularizer(model: nn.Module, arm: Arm, seed: int) -> HypersphericalRegularizer | None:
-    """What an arm adds to the loss, or None; random projections are drawn by the seed."""
+    """The penalty of an arm, or None; the seed determines random projections."""
     if arm.energy == "none":
         return None
     generator = torch.Generator(next(model.parameters()).device).manual_seed(seed)
@@ -92,7 +92,7 @@ def regularizer(model: nn.Module, arm: Arm, seed: int) -> HypersphericalRegulari
         projection=arm.projection,
         weight=arm.weight,
         energy=energy,
-        generator=generator,
+        rng=generator,
     )
 
 
@@ -104,7 +104,7 @@ def hidden_energies(model: nn.Module) -> list[float]:
 
 @torch.no_grad()
 def error_rate(model: nn.Module, images: Tensor, labels: Tensor) -> float:
-    """How many of some images are taken for what they are not, from 0 to 1."""
+    """The rate of wrong answers, from 0 to 1."""
     answers = torch.cat([model(some).argmax(1) for some in images.split(_CHUNK)])
     return float((answers != labels).double().mean())
 
@@ -131,7 +131,7 @@ def _tensors(split: Split, which: Any, device: torch.device) -> tuple[Tensor, Te
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """Sums in one order, whatever the number of processes: else results would depend on it."""
+    """One thread, so that the order of sums, and with it the result, does not depend on the number of processes."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

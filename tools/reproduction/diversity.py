@@ -1,4 +1,4 @@
-"""The experiment on hyperspherical energies: do they make a classifier better, and what becomes of them in training?"""
+"""The experiment on hyperspherical energies: test errors of a classifier, and the energies during training."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
     from reproduction.lab import Lab
     from reproduction.trainings import Outcome, Training
 
-# How many standard errors a mean difference must have to be more than chance.
+# The number of standard errors above which a mean difference counts as more than chance.
 ERRORS = 2.0
 
 NONE = next(iter(ARMS))
 _REGULAR = [name for name, arm in ARMS.items() if arm.energy == "hyperspherical"]
 _COMPRESSED = [name for name, arm in ARMS.items() if arm.projection]
 
-# Pairs of arms of which the papers say that the first has the lower test error, and who says it.
+# Pairs of arms of which a paper claims that the first has the lower test error, and the paper.
 _BETTER = [
     ("MHE", NONE, "MHE, 2018"),
     ("half-space MHE", NONE, "MHE, 2018"),
@@ -40,7 +40,7 @@ def energies(lab: Lab) -> Section:
     """Train what is missing, and compare."""
     groups = lab.preset.by_arm()
     trainings = Trainings(lab.runs.root, lab.dataset(lab.preset.classifier))
-    # One seed of every arm after the other: what is interrupted has whole comparisons.
+    # Seed by seed over all arms, so that an interrupted experiment has complete comparisons.
     trainings.complete(list(chain.from_iterable(zip(*groups.values(), strict=True))))
     found = {name: [trainings.open(training) for training in of] for name, of in groups.items()}
     section = Section("MHE and CoMHE: test errors and energies", _text(groups))
@@ -58,7 +58,7 @@ def energies(lab: Lab) -> Section:
 
 
 def trends(found: Mapping[str, Sequence[Outcome]]) -> list[Claim]:
-    """What the papers say, and whether the outcomes of every arm, in the order of seeds, say it, too."""
+    """The claims of the papers, and whether the outcomes of the arms, in the order of seeds, confirm them."""
     errors = {name: [100 * one.test_error for one in of] for name, of in found.items()}
     final = {name: [one.course[-1] for one in of] for name, of in found.items()}
     return [
@@ -67,7 +67,7 @@ def trends(found: Mapping[str, Sequence[Outcome]]) -> list[Claim]:
             for name, reference, source in _BETTER
         ),
         _lower("energy: every arm of MHE and CoMHE ends below none", [(final[name], final[NONE]) for name in _REGULAR]),
-        _lower("energy: so does the eccentric loss in its place", [(final["eccentric loss"], final[NONE])]),
+        _lower("energy: so does the eccentric loss", [(final["eccentric loss"], final[NONE])]),
     ]
 
 
@@ -75,7 +75,7 @@ def _lower(text: str, pairs: Sequence[tuple[Sequence[float], Sequence[float]]], 
     """Whether in each pair the first values are below the second ones, seed by seed, by more than chance."""
     differences = [np.subtract(*pair) for pair in pairs]
     means = [float(np.mean(values)) for values in differences]
-    # The deviation of one seed is unknown, and no difference more than chance.
+    # With one seed the standard error is unknown: no difference counts.
     spreads = [
         float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else np.inf for values in differences
     ]
@@ -102,7 +102,7 @@ def _table(found: Mapping[str, Sequence[Outcome]]) -> Table:
 
 
 def _layer_table(found: Mapping[str, Sequence[Outcome]]) -> Table:
-    """Final energies by layer, and the least that there is where neurons can be orthogonal."""
+    """Final energies by layer, and the minimum where neurons can be orthogonal."""
     layers = found[NONE][0].layers
     rows = [
         (name, *(f"{value:.4f}" for value in np.mean([one.energies[-1] for one in of], axis=0)))
@@ -131,25 +131,25 @@ def _text(groups: Mapping[str, Sequence[Training]]) -> list[str]:
     chance = 100 * float(student.sf(ERRORS, len(seeds) - 1))
     weight, other = ARMS["half-space MHE"].weight, ARMS["eccentric loss"].weight
     return [
-        f"""Trained here: {one.data}, {one.images:,} training images, drawn by the seed; convolutions of 32, 32, 64 and
+        f"""Trained here: {one.data}, {one.images:,} training images, chosen by the seed; convolutions of 32, 32, 64 and
         64 channels, a hidden layer of 128 and an output layer, with ReLU, two poolings and no normalisation;
         {one.epochs} epochs of batches of {one.batch_size}, stochastic gradient descent at a learning rate that falls
         from {one.learning_rate:g} along a cosine, momentum {one.momentum:g}, weight decay {one.weight_decay:g}; seeds
         {", ".join(map(str, seeds))}. With the same seed every arm has the same images in the same order and the same
         initial weights.""",
         f"""MHE and CoMHE have the weights of the official code: {weight:g} for a hidden layer, ten times that for the
-        output layer, which is in the full space; s = 2. *MHE* has the full space in hidden layers, too; all others the
-        half-space. The eccentric loss (μ = 1) of the neurons of every layer stands in its place with a weight of
-        {other:g}, chosen in a pilot, and ten times that for the output layer. It sees weights as they are, not their
-        directions, and draws neurons of D inputs to a length of √D.""",
+        output layer, which is in the full space; s = 2. *MHE* uses the full space in hidden layers as well, all others
+        the half-space. The last arm replaces the energy by the eccentric loss (μ = 1) of the neurons of every layer,
+        with a weight of {other:g}, chosen in a pilot, and ten times that for the output layer. It acts on the weights
+        themselves, not on their directions, and draws neurons of D inputs to a length of √D.""",
         f"""Errors, differences between runs of the same seed, and energies are means and standard deviations over
-        {len(seeds)} seeds. The energy is one measure for every arm, whatever its loss: half-space, s = 2, of the hidden
-        layers at the end, averaged. Time is that of an epoch, the median, relative to none, while other runs went on
-        beside it. A trend came out if the mean difference between runs of the same seed has the right sign and is at
-        least {ERRORS:g} standard errors, which follow each difference below; test errors are in %. Of differences that
-        are only chance (and normal) {chance:.0f} % pass.""",
+        {len(seeds)} seeds. The energy is the same measure for every arm, whatever its loss: half-space, s = 2, averaged
+        over the hidden layers at the end. Time is the median of an epoch, relative to none, measured while other runs
+        were active. A trend is reproduced if the mean difference between runs of the same seed has the right sign and
+        is at least {ERRORS:g} standard errors, which follow each difference below; test errors are in %. Of differences
+        by chance alone (and normal) {chance:.0f} % pass.""",
         """The half-space energy of neurons that are no more than their inputs is least where they are orthogonal, as a
         pair with the cosine c and its mirror images contribute in proportion to 1 / (1 − c²). The last row of the
-        second table has it. Random neurons of many inputs are nearly orthogonal, so that an initial network leaves
-        little to lower there.""",
+        second table has this minimum. Random neurons of many inputs are nearly orthogonal, so the energy of an initial
+        network can hardly be lowered there.""",
     ]

@@ -40,7 +40,7 @@ def scatter(panels: Mapping[tuple[float, float], np.ndarray], classes: np.ndarra
 
 
 def spectra(curves: Mapping[tuple[float, float], Sequence[np.ndarray]]) -> Figure:
-    """Figure 5: the eigenvalues of several runs, laid over each other, by lambda (panels) and mu (colours)."""
+    """Figure 5: the eigenvalues of several runs, superimposed, by lambda (panels) and mu (colours)."""
     lams, mus = (list(dict.fromkeys(key[i] for key in curves)) for i in range(2))
     figure = Figure(figsize=(4.6 * len(lams), 4), layout="constrained")
     grid = figure.subplots(1, len(lams), squeeze=False, sharey=True)[0]
@@ -133,7 +133,7 @@ def courses(values: Mapping[str, Sequence[float]], label: str) -> Figure:
     """One curve for each name: a value before training and after every epoch."""
     figure = Figure(figsize=(7.2, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for i, (name, course) in enumerate(values.items()):  # some may lie on each other
+    for i, (name, course) in enumerate(values.items()):  # some may coincide
         axes.plot(course, linewidth=1.4, linestyle=_DASHES[i % len(_DASHES)], label=name)
     axes.set_xlabel("epochs")
     axes.set_ylabel(label)
@@ -144,7 +144,7 @@ def courses(values: Mapping[str, Sequence[float]], label: str) -> Figure:
 
 
 def png(figure: Figure) -> bytes:
-    """The content of a PNG file, small enough for a page of a repository: with 256 colours and less fine if need be."""
+    """The content of a PNG file, with 256 colours and a lower resolution if it would be large."""
     for dpi in (150, 120, 90, 70):
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=dpi, bbox_inches="tight", pad_inches=0.1)

@@ -22,7 +22,7 @@ from reproduction.sections import Section, Table, falls, mean_and_spread
 if TYPE_CHECKING:
     from reproduction.lab import Lab
 
-# How far apart eigenvalues of two seeds may be, whose mean is about 1. The paper: "almost exactly".
+# The greatest standard deviation between seeds of an eigenvalue, about 1 on average. The paper: "almost exactly".
 SEED_BOUND = 0.1
 
 _PAIR_DEVIATIONS, _CORNER_DEVIATIONS = 2.0, 1.0
@@ -42,7 +42,7 @@ def radius_error(_: Lab) -> Section:
 
 
 def force(_: Lab) -> Section:
-    section = Section("Figure 2: repulsive force", ["It rises up to a distance of √M and falls from there."])
+    section = Section("Figure 2: repulsive force", ["It rises up to a distance of √M and falls beyond."])
     section.pictures["figure2"] = figure2(), "Repulsive force between two items over their distance, d = 64"
     return section
 
@@ -61,9 +61,9 @@ def minimum(lab: Lab) -> Section:
             rows.append((str(dim), str(count), *(f"{value:.4f}" for value in figures), f"{loss / dim:.4f}"))
     headings = ("d", "n", "reached", "floor of n", "infinite batch", "paper: −0.386 d", "reached / d")
     section = Section("Section 3.3: the least loss", [
-        """The loss (μ = 1, the paper's M) that L-BFGS reaches from n normal vectors in d dimensions, beside the floor
-        that is proved for a batch of n, the loss on the sphere (an infinite batch), and the paper's approximation.
-        A batch leaves out the pairs of an item with itself and so goes below the infinite one.""",
+        """The loss (μ = 1, the paper's M) that L-BFGS reaches from n normal vectors in d dimensions, beside the proved
+        floor of a batch of n, the loss on the sphere (an infinite batch), and the paper's approximation. The loss
+        leaves out the pairs of an item with itself, so that of a batch can be below that of the infinite one.""",
     ])  # fmt: skip
     section.tables = [Table(headings, rows)]
     section.trends = [
@@ -96,7 +96,7 @@ def plane(lab: Lab) -> Section:
         scatter({key: run.coordinates[1] for key, run in runs.items()}, classes),
         "Test items in the principal axes of the training latents, coloured by class; the circle has radius √2",
     )
-    # The paper says it of the last step alone.
+    # The paper claims this for the last step alone.
     least = sorted({lam for lam, _ in runs})[:2]
     to_the_right = {key: run.spectrum.eccentricity for key, run in runs.items() if key[0] in least}
     section.trends = [
@@ -137,19 +137,19 @@ def eigenvalues(lab: Lab) -> Section:
     seeds = len(lab.preset.seeds)
     section.pictures["figure5"] = (
         spectra(curves),
-        f"Eigenvalues of the covariance of the training latents, {seeds} seeds laid over each other",
+        f"Eigenvalues of the covariance of the training latents, {seeds} seeds superimposed",
     )
     section.trends = [
         Claim(
             f"the trace is within {TRACE_BOUND:.0%} of d",
             max(off) <= TRACE_BOUND,
-            f"at most {100 * max(off):.1f} % off, more than that bound in {sum(one > TRACE_BOUND for one in off)} of "
+            f"at most {100 * max(off):.1f} % off, more than the bound in {sum(one > TRACE_BOUND for one in off)} of "
             f"{len(off)} runs; at most {100 * training_off:.1f} % in the last steps of training",
         ),
         falls("eccentricity falls as λ grows", _by_mu(eccentricity), "λ"),
         falls("and, to a lesser extent, as μ grows", _by_lam(eccentricity), "μ"),
         Claim(
-            f"spectra of different seeds lie on each other (standard deviation at most {SEED_BOUND})",
+            f"spectra of different seeds coincide (standard deviation at most {SEED_BOUND})",
             worst <= SEED_BOUND,
             f"at most {worst:.3f}, of eigenvalues around 1",
         ),
@@ -167,7 +167,7 @@ def eigen_digits(lab: Lab) -> Section:
     section = Section("Figure 6: paired eigen-digits", [describe(needed)])
     section.pictures["figure6"] = (
         pairs(strips),
-        f"What is decoded at the mean plus and minus {_PAIR_DEVIATIONS:g} standard deviations along each component",
+        f"Decoded images at the mean plus and minus {_PAIR_DEVIATIONS:g} standard deviations along each component",
     )
     return section
 

@@ -1,4 +1,4 @@
-"""What every experiment works with: a preset, its finished runs, their data."""
+"""The input of every experiment: a preset, its finished runs, their data."""
 
 from __future__ import annotations
 

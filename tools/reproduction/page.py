@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 
 class Source(NamedTuple):
-    """Whose experiments a page has: the heading and what it says below."""
+    """The source of the experiments of a page: its heading and the text below it."""
 
     heading: str
     about: str
 
 
 ECCENTRIC = Source(
-    "The paper's experiments, remade",
+    "The paper's experiments, reproduced",
     "Figures and tables of Li and Blair, *Eccentric Regularization* (IJCNN 2022), from training runs of this project. "
     "Columns headed *paper* are the paper's numbers; all others were measured.",
 )
@@ -47,10 +47,10 @@ def page(
     sections: Sequence[Section],
     needed: Iterable[Settings],
 ) -> str:
-    """The page, beside its pictures."""
+    """The page, to be stored beside its pictures."""
     name, about = lab.preset.name, " ".join(source.about for source in sources)
     trends = list(chain.from_iterable(section.trends for section in sections))
-    came_out = sum(trend.holds for trend in trends)
+    reproduced = sum(trend.holds for trend in trends)
     parts = [
         f"# {'; '.join(source.heading for source in sources)}: preset `{name}`",
         f"{about} Made by `tools/reproduce.py {' '.join(command)} --preset {name}`.",
@@ -58,7 +58,7 @@ def page(
     ]
     if trends:
         parts += [
-            f"## What comes out\n\n{came_out} of {len(trends)} trends.",
+            f"## Summary\n\n{reproduced} of {len(trends)} trends are reproduced.",
             trend_table(sections).markdown().rstrip(),
         ]
     return "\n\n".join([*parts, *(section.markdown(".png").rstrip() for section in sections)]) + "\n"
@@ -76,7 +76,7 @@ def machine() -> str:
 
 
 def _trained(lab: Lab, sections: Iterable[Section], needed: Iterable[Settings]) -> str:
-    """How many runs there are, and with which versions they were made."""
+    """The number of runs, and the versions that trained them."""
     runs = {lab.runs.folder(settings): settings for settings in needed}
     of_sections = chain.from_iterable(section.versions for section in sections)
     versions = [*(lab.open(settings).versions for settings in runs.values()), *of_sections]

@@ -1,4 +1,4 @@
-"""The numbers of the paper (Li and Blair, 2022), to stand beside those of our own runs."""
+"""The numbers of the paper (Li and Blair, 2022), for comparison."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ TABLE2 = {
 """By d and labels, in %: MNIST, lambda = 1e-3, mu = 1, 1000 epochs."""
 
 NEIGHBOURS = {10: 1, 100: 1, 1000: 5, 10_000: 10, 60_000: 15}
-"""Of Table 2, by labels."""
+"""The number of neighbours in Table 2, by labels."""
 
-# Of its rows for mu = 1 no more than this was legible in the text that the numbers were taken from.
+# Of its rows for mu = 1 only these cells were legible in the source.
 TABLE3 = {
     (1e-4, 1.0): {"DT(1)": "16.68 ± 0.12"},
     (1e-3, 1.0): {"DT(1)": "17.61 ± 0.37"},

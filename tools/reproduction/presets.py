@@ -1,4 +1,4 @@
-"""What the experiments train on, how long and how often: a budget by its name. The code is the same for all of them."""
+"""Presets: the data, the length and the number of the training runs, by name. The code is the same for all of them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ class Preset:
         spread: those of Table 1, Figures 5 and 10, Tables 3 and 4: objectives, lambda, mu and seeds vary.
         classifier: those of the experiment on hyperspherical energies: arms and seeds vary.
         dims: of Table 2.
-        digit_seeds, seeds, classifier_seeds: of Table 2; of all that `spread` and that `classifier` train.
-        labels: how many training items have labels in Table 2, of those that there are.
-        subsets: random subsets of them.
+        digit_seeds, seeds, classifier_seeds: of Table 2, of the runs of `spread`, of those of `classifier`.
+        labels: numbers of training items with labels in Table 2.
+        subsets: the number of random subsets of each size.
         mus: of Figure 5; the first and the last are those of Table 3.
-        corners: the components of Figure 8 that change from column to column, and from row to row.
+        corners: the components of Figure 8 whose signs change from column to column, and from row to row.
         minima: pairs of dimensions and sizes of batches of section 3.3.
-        remarks: by command, why its results may differ from the paper's.
+        remarks: reasons why results may differ from the paper's, by command.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Preset:
     remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def everywhere(self, folders: Mapping[str, Path | None], **changes: Any) -> Preset:
-        """The preset with the folders of the data, and with other settings for all runs that have them."""
+        """The preset with folders of the data, and with changed settings in all runs that have them."""
         bases = {
             name: dataclasses.replace(
                 base,
@@ -127,24 +127,24 @@ _HALF_MNIST = Settings(data="mnist", width=0.5, learning_rate=3e-3, epochs=2)
 _PAPER_FACES = Settings(data="celeba", dim=64, epochs=100)
 _PAPER_MNIST = Settings(data="mnist", epochs=1000)
 
-# Why results of the preset cpu may differ from the paper's. They hold whatever comes out, which the tables say.
+# Reasons why results of the preset cpu may differ from the paper's. They do not depend on the results.
 _CPU_REMARKS = {
-    "minimum": """−0.386 d is what remains for large d. On a plane the loss on the sphere itself is lower than that,
-        and a small batch goes lower still; the floor says how much.""",
-    "figure5": """What an encoder gives is centred and scaled by running averages of batch normalisation. At a
-        learning rate of 0.003, which is never lowered, they are some way off whenever training stops: the
-        two columns of traces show how far. It adds to the spread between seeds, too.""",
-    "table1": """Where differences from the paper are to be expected: eight dimensions leave aligned angles less
-        room to fall from than 64; two epochs are too few for a λ below 1e-4 to bring the trace to d; the
-        signs of axes are arbitrary, so that raw angles scatter around 90° (the paper's do not, and it does
-        not say how it chose signs); images are blurred after two epochs, and rows whose scores differ by
-        less than their spread between seeds are not told apart.""",
-    "table2": """These runs have a hundredth of the paper's epochs. With ten labels there is another reason to
-        differ: ten random items miss 3.5 of ten classes on average, so that neighbours err in at least 35 %
-        of all cases. The paper's 33.7 % suggests that its ten labels were one of each class; here they are
+    "minimum": """−0.386 d is the limit for large d. In two dimensions the loss on the sphere itself is lower than that,
+        and the loss of a small batch is lower still; the floor is its bound.""",
+    "figure5": """The output of an encoder is centred and scaled by running averages of batch normalisation. At a
+        constant learning rate of 0.003 these differ from the averages of the final weights: the two columns of
+        traces show by how much. This adds to the spread between seeds, too.""",
+    "table1": """Expected differences from the paper: in eight dimensions aligned angles have less room to fall than
+        in 64; two epochs are too few for a λ below 1e-4 to bring the trace to d; the signs of axes are arbitrary, so
+        raw angles scatter around 90° (the paper's do not, and it does not state how it chose signs); images are
+        blurred after two epochs, and rows whose scores differ by less than their spread between seeds cannot be
+        distinguished.""",
+    "table2": """These runs have a hundredth of the paper's epochs. With ten labels there is another reason for
+        differences: ten random items miss 3.5 of ten classes on average, so the error of neighbours is at least 35 %.
+        The paper's 33.7 % suggests that its ten labels were one of each class; here they are
         drawn at random.""",
-    "table3": """Here the question is which digit an image is, in eight dimensions; in the paper, what a face is
-        like, in 64.""",
+    "table3": """Here the attributes are the classes of digits, in eight dimensions; in the paper they are attributes of
+        faces, in 64.""",
 }
 
 PRESETS = {
@@ -189,7 +189,7 @@ PRESETS = {
 
 
 def describe(runs: Iterable[Settings]) -> str:
-    """What was trained, in words."""
+    """A description of training runs."""
     runs = list(runs)
     first = runs[0]
 

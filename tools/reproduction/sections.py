@@ -1,4 +1,4 @@
-"""What a command of `reproduce.py` gives: text, tables, pictures and trends; on the screen and as Markdown."""
+"""The results of a command of `reproduce.py`: text, tables, pictures and trends, on the screen and as Markdown."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ class Section:
 
     Attributes:
         title: its heading.
-        text: paragraphs; how their lines are broken does not matter.
+        text: paragraphs; line breaks within them are ignored.
         tables: after the text.
-        pictures: by the name of the file without suffix: the figure and its caption.
-        trends: what the paper says, whether it came out, and the numbers.
-        versions: of what made each of the training runs that are this section's alone.
+        pictures: the figure and its caption, by the name of the file without suffix.
+        trends: the statements of the paper, whether they are reproduced, and the numbers.
+        versions: of the packages that made each training run of this section alone.
     """
 
     title: str
@@ -79,7 +79,7 @@ class Section:
 
 
 def trend_table(sections: Iterable[Section]) -> Table:
-    """The trends of some sections and whether they came out."""
+    """The trends of some sections and whether they are reproduced."""
     rows = [
         (trend.text, "yes" if trend.holds else "**no**", trend.measured)
         for section in sections
@@ -89,7 +89,7 @@ def trend_table(sections: Iterable[Section]) -> Table:
 
 
 def falls(text: str, courses: Mapping[str, Mapping[float, float]], symbol: str) -> Claim:
-    """Whether the values of each course fall as their keys, which a symbol stands for, grow."""
+    """Whether the values of each course fall as their keys, named by a symbol, grow."""
     ordered = {name: [course[key] for key in sorted(course)] for name, course in courses.items()}
     holds = all(a > b for values in ordered.values() for a, b in pairwise(values))
     keys = ", ".join(f"{key:g}" for key in sorted(next(iter(courses.values()))))
@@ -98,6 +98,6 @@ def falls(text: str, courses: Mapping[str, Mapping[float, float]], symbol: str) 
 
 
 def mean_and_spread(values: Sequence[float], digits: int, factor: float = 1.0) -> str:
-    """A mean and a standard deviation, as the paper writes them; the mean alone of one value."""
+    """A mean and a standard deviation in the notation of the paper; of one value the mean alone."""
     mean = f"{factor * np.mean(values):.{digits}f}"
     return f"{mean} ± {factor * np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean

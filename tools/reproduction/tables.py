@@ -68,9 +68,10 @@ def table1(lab: Lab) -> Section:
     rotated = {dim: _rotated_angle(dim) for dim in (everything[0].dim, 64)}
     section = Section("Table 1 and Figure 10: eccentricity, alignment, generated images", [
         describe(everything),
-        f"""Angles are of the test items, in degrees, over all pairs of {len(lab.preset.seeds)} seeds. Images are drawn
-        from the normal distribution fitted to the training latents (of the VAE: to the means of its posteriors), as
-        many as there are test images. {features.about}. The paper's columns: CelebA, d = 64, 100 epochs, FID.""",
+        f"""Angles are of the test items, in degrees, over all pairs of {len(lab.preset.seeds)} seeds. Images are
+        sampled from the normal distribution fitted to the training latents (of the VAE: to the means of its
+        posteriors), as many as there are test images. {features.about}. The paper's columns: CelebA, d = 64, 100
+        epochs, FID.""",
         f"""Two encodings that differ by a random rotation are {rotated[everything[0].dim]:.0f}° apart when aligned in
         {everything[0].dim} dimensions, and {rotated[64]:.0f}° in the paper's 64.""",
     ])  # fmt: skip
@@ -108,7 +109,7 @@ def _angles(first: Run, second: Run) -> tuple[float, float]:
 
 
 def _rotated_angle(dim: int, count: int = 4000, times: int = 5) -> float:
-    """The aligned angle between a normal sample and itself rotated at random: of runs that share no axes."""
+    """The aligned angle between a normal sample and a random rotation of it: that of runs without common axes."""
     rng, angles = np.random.default_rng(0), []
     for _ in range(times):
         a = rng.standard_normal((count, dim))
@@ -118,7 +119,7 @@ def _rotated_angle(dim: int, count: int = 4000, times: int = 5) -> float:
 
 
 def _course(kind: str, values: dict[tuple[str, float], float]) -> dict[float, float]:
-    """Those of one objective, by lambda."""
+    """The values of one objective, by lambda."""
     return {lam: value for (of, lam), value in values.items() if of == kind}
 
 
@@ -133,7 +134,7 @@ def _small_lam_aligns(angles: dict[tuple[str, float], np.ndarray]) -> Claim:
     course = _course("eccentric", {key: float(np.mean(values[:, 1])) for key, values in angles.items()})
     small, large = course[min(course)], course[max(course)]
     return Claim(
-        f"EAE: the aligned angle at small λ is far (by {FAR_UNDER:g}° or more) under that at large λ",
+        f"EAE: the aligned angle at small λ is smaller than that at large λ by {FAR_UNDER:g}° or more",
         large - small >= FAR_UNDER,
         f"{small:.1f}° at λ = {min(course):g}, {large:.1f}° at λ = {max(course):g} (paper: 40° and 69°)",
     )
@@ -172,7 +173,7 @@ def table2(lab: Lab) -> Section:
         describe(everything),
         f"""Error in % on the test images of k nearest neighbours among so many labelled training items: mean and
         standard deviation over {len(lab.preset.digit_seeds)} runs and {lab.preset.subsets} random subsets each
-        (one, if it is all items). The paper's columns: MNIST, 1000 epochs at a learning rate of 1e-4.""",
+        (one where all items have labels). The paper's columns: MNIST, 1000 epochs at a learning rate of 1e-4.""",
     ])  # fmt: skip
     headings = ("d", *chain.from_iterable((f"{n:,} (k = {NEIGHBOURS[n]})", "paper") for n in counts))
     section.tables = [Table(headings, rows)]
@@ -190,7 +191,7 @@ def table2(lab: Lab) -> Section:
     wrong = [n for n in many if not all(means[a, n] > means[b, n] for a, b in pairwise(dims))]
     measured = "; ".join(f"{n:,}: {' > '.join(f'{means[dim, n]:.1f}' for dim in dims)}" for n in wrong or many)
     text = f"the error falls from d = {' to '.join(map(str, dims))} in every column of 100 labels and more"
-    section.trends.append(Claim(text, not wrong, f"{'not so with ' if wrong else ''}{measured}"))
+    section.trends.append(Claim(text, not wrong, f"{'not with ' if wrong else ''}{measured}"))
     return section
 
 
@@ -217,8 +218,8 @@ def table3(lab: Lab) -> Section:
         _attributes_text(dataset.train.labels, names),
         f"""Error in % on the test images, averaged over the attributes, mean and standard deviation over the seeds:
         decision trees of depth 1 and 8, 20 nearest neighbours, on principal coordinates. The most frequent answer
-        has an error of {baseline:.2f} %; in the paper (CelebA, d = 64, forty attributes) 20.0 %. What is empty was
-        not legible in the paper or has no counterpart there.""",
+        has an error of {baseline:.2f} %; in the paper (CelebA, d = 64, forty attributes) 20.0 %. Empty cells were
+        not legible in the paper or have no counterpart there.""",
     ])  # fmt: skip
     section.tables = [Table(("λ", "μ", *chain.from_iterable((kind, "paper") for kind in kinds)), rows)]
     means = {key: {kind: 100 * float(np.mean(values)) for kind, values in of.items()} for key, of in errors.items()}
@@ -227,7 +228,7 @@ def table3(lab: Lab) -> Section:
         Claim(
             "every classifier is better than the most frequent answer",
             worst < baseline,
-            f"at most {worst:.2f} %, against {baseline:.2f} %",
+            f"at most {worst:.2f} %, compared with {baseline:.2f} %",
         ),
         Claim(
             "neighbours are better than deep trees, deep trees better than stumps",
@@ -252,7 +253,7 @@ def _small_lam_helps_trees(means: dict[tuple[float, float], dict[str, float]]) -
 
 
 def table4(lab: Lab) -> Section:
-    """Attributes of which a single component tells much."""
+    """Attributes about which a single component has much information."""
     needed = lab.preset.with_attributes()
     run, dataset = lab.open(needed), lab.dataset(needed)
     labels, test_labels, names = attributes(dataset)
@@ -265,18 +266,20 @@ def table4(lab: Lab) -> Section:
         if gain.bits >= LEAST_BITS
     ]  # fmt: skip
     theirs = "; ".join(f"{name}, {component}, {a} → {b} %" for name, component, a, b in TABLE4)
-    section = Section("Table 4: what a single component tells", [
+    section = Section("Table 4: the information in single components", [
         describe([needed]),
         _attributes_text(dataset.train.labels, names),
-        f"""Those of which one component, cut at one place, tells at least {LEAST_BITS:g} bits on the training images.
-        Right answers on the test images go from those of the most frequent answer to those of the most frequent one
-        on each side; the last column is how many test images have the attribute below and above the cut. The paper
-        (CelebA, d = 64) lists seven of forty: {theirs}.""",
+        f"""Attributes about which one component with one threshold has at least {LEAST_BITS:g} bits on the training
+        images. The right answers on the test images are those of the most frequent answer → those of the most frequent
+        one on each side of the threshold; the last column has the share of test images with the attribute below and
+        above it. The paper (CelebA, d = 64) lists seven of forty: {theirs}.""",
     ])  # fmt: skip
-    section.tables = [Table(("attribute", "component", "gain in bits", "right answers", "below, above the cut"), rows)]
+    section.tables = [
+        Table(("attribute", "component", "gain in bits", "right answers", "below, above the threshold"), rows)
+    ]
     section.trends = [
         Claim(
-            f"single components tell much ({LEAST_BITS:g} bits) of some attributes",
+            f"single components have much information ({LEAST_BITS:g} bits) about some attributes",
             bool(rows),
             f"{len(rows)} of {len(names)}, at most {max(gain.bits for gain in gains):.3f} bits",
         )
@@ -287,4 +290,4 @@ def table4(lab: Lab) -> Section:
 def _attributes_text(labels: np.ndarray, names: Sequence[str]) -> str:
     if labels.ndim == 2:
         return f"{len(names)} attributes."
-    return f"These images have no attributes: their {len(names)} classes, each against the rest, stand in for them."
+    return f"These images have no attributes: their {len(names)} classes, each against the rest, replace them."

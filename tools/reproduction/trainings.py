@@ -1,4 +1,4 @@
-"""Training runs of the classifier of `classifier.py`: what identifies one, and the files in which results are kept.
+"""Training runs of the classifier of `classifier.py`: their identity, and the files of their results.
 
 root/fashion-mnist-classifier-0123456789ab.json
 """
@@ -30,19 +30,19 @@ if TYPE_CHECKING:
 
 _FORMAT = "eccentric-classifier 1"
 
-# They change where a run happens, and not what it is.
+# These settings change where a run is computed, not its identity.
 _PLACES = ("folder", "device")
 
-# What may befall one run of many; the others go on.
+# Errors of one run; the others continue.
 _EXPECTED = (RunError, DataError, FrameworkError, OSError, MemoryError, ValueError)
 
 
 @dataclass(frozen=True)
 class Arm:
-    """What is added to the loss.
+    """The penalty that is added to the loss.
 
     Args:
-        energy: of the neurons of every layer, if any.
+        energy: the energy of the neurons of every layer.
         half_space, projection, weight: as in `eccentric_torch.HypersphericalRegularizer`.
     """
 
@@ -52,7 +52,7 @@ class Arm:
     weight: float = 1.0
 
 
-# The first is what the others are compared with. The weight of the last is of a pilot: see docs/experiments.md.
+# The others are compared with the first. The weight of the last was chosen in a pilot: see docs/experiments.md.
 ARMS = {
     "none": Arm("none"),
     "MHE": Arm(half_space=False),
@@ -71,12 +71,12 @@ class Training:
 
     Args:
         data, folder: as in `eccentric_models.data.load`.
-        images: training images, of those that there are; which, is drawn by the seed.
-        epochs, batch_size: passes over them, images in a batch.
+        images: the number of training images, chosen by the seed.
+        epochs, batch_size: the number of passes over them, and of images in a batch.
         learning_rate, momentum, weight_decay: of stochastic gradient descent. The rate falls to 0 along a cosine.
-        arm: what is added to the loss.
-        seed: of the images, the initial weights and the order of images, which are the same for every arm.
-        device: where.
+        arm: the penalty.
+        seed: of the choice of images, the initial weights and the order of images, which are the same for every arm.
+        device: the device that trains.
     """
 
     data: Data
@@ -94,14 +94,14 @@ class Training:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a training run.
+    """The result of a training run.
 
     Attributes:
         test_error, training_error: rates from 0 to 1, at the end.
         layers: neurons and inputs of a neuron of every hidden layer.
         energies: hyperspherical energies of these layers before training and after every epoch.
         seconds: of every epoch.
-        versions: of what trained it.
+        versions: of the packages that trained it.
     """
 
     test_error: float
@@ -135,7 +135,7 @@ class Trainings:
         return fingerprint(self.dataset)
 
     def file(self, training: Training) -> Path:
-        """Where the result of a run is, or will be."""
+        """The file of the result of a run."""
         digest = hashlib.sha256(json.dumps(_identity(training, self.data), sort_keys=True).encode()).hexdigest()
         return self.root / f"{training.data}-classifier-{digest[:12]}.json"
 
@@ -143,7 +143,7 @@ class Trainings:
         """Train what is missing, in the processes of joblib's current backend.
 
         Raises:
-            RunError: some runs failed; the others are finished and kept.
+            RunError: some runs failed; the others are finished and stored.
         """
         missing = [(one, self.data, file) for one in wanted if not (file := self.file(one)).exists()]
         found = in_parallel(_finish, missing, "training", [one.epochs for one, *_ in missing])
@@ -167,12 +167,12 @@ class Trainings:
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise RunError(
                 f"{path} is not the result of a training run that it should be ({error}); remove it, and the run is "
-                f"made anew"
+                f"trained again"
             ) from error
 
 
 def _finish(training: Training, data: str, path: Path) -> str | None:
-    """Train a run and write its result; what went wrong, if anything."""
+    """Train a run and write its result; return the error, if any."""
     from reproduction.classifier import train
 
     try:
@@ -188,6 +188,6 @@ def _finish(training: Training, data: str, path: Path) -> str | None:
 
 def _identity(training: Training, data: str) -> dict[str, Any]:
     values = {name: value for name, value in dataclasses.asdict(training).items() if name not in _PLACES}
-    # The constants that a name stands for may be others one day.
+    # The constants behind a name may change in a later version.
     values["arm"]["projection"] = repr(rule_of(training.arm.projection))
     return {"format": _FORMAT, "fingerprint": data} | values

@@ -1,10 +1,10 @@
 """The data sets of the reference models, all as uint8 images split into training and test.
 
-digits         1,797 handwritten digits that come with scikit-learn, brought to 28 x 28
+digits         1,797 handwritten digits bundled with scikit-learn, enlarged to 28 x 28
 mnist          70,000 handwritten digits, 28 x 28
 fashion-mnist  70,000 pieces of clothing, 28 x 28
 olivetti       400 faces of 40 people, 64 x 64
-celeba         202,599 faces in colour with 40 attributes, brought to 64 x 64; the user must have it
+celeba         202,599 faces in colour with 40 attributes, resized to 64 x 64; the user must provide it
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ def load(name: str, folder: Path | None = None, *, cache: Path | None = None) ->
 
     Args:
         name: one of NAMES.
-        folder: where its files are; None downloads them (mnist, fashion-mnist, olivetti). digits need no folder,
-            celeba demands one.
-        cache: where downloads and decoded images are kept; None for the user's cache. Olivetti faces are kept by
+        folder: the folder of its files; None downloads them (mnist, fashion-mnist, olivetti). digits has no folder,
+            celeba needs one.
+        cache: the folder for downloads and decoded images; None for the user's cache. Olivetti faces are stored by
             scikit-learn, in its own data folder if cache is None.
 
     Returns:
@@ -33,7 +33,7 @@ def load(name: str, folder: Path | None = None, *, cache: Path | None = None) ->
 
     Raises:
         ValueError: name is not one of NAMES, or a folder is given for digits.
-        DataError: a file is missing, damaged or not what its name says, or nothing could be downloaded.
+        DataError: a file is missing, damaged or of another kind, or a download failed.
 
     >>> digits = load("digits")
     >>> digits.train.images.shape, digits.test.images.shape, digits.test.labels.dtype

@@ -1,4 +1,4 @@
-"""CelebA from its official folder, decoded once into a file that is mapped into memory ever after."""
+"""CelebA from its official folder, decoded once into a memory-mapped file."""
 
 from __future__ import annotations
 
@@ -38,15 +38,15 @@ def load_celeba(folder: Path | None, cache: Path | None) -> Dataset:
     """Load CelebA: partition 0 for training, partition 2 for test; partition 1 (validation) is left out.
 
     The first time, the images are decoded on all cores into one file of 64 x 64 images in the cache, 2.2 GB for the
-    official ones. Another folder, other lists or changed images make another file.
+    official ones. Another folder, other lists or changed images lead to another file.
 
     Returns:
         Images uint8 (n, 64, 64, 3), read-only maps of the file in the order of the partition list; labels bool
         (n, a), True where the list has 1; the names of the a attributes.
 
     Raises:
-        DataError: no folder is given, a list or an image is missing or malformed, the lists and the images don't fit
-            together, or the cache can't be written.
+        DataError: no folder is given, a list or an image is missing or malformed, the lists and the images do not
+            match, or the cache cannot be written.
     """
     if folder is None:
         raise DataError(f"celeba can't be downloaded here, for you must agree to its terms yourself; {_REMEDY}")
@@ -75,10 +75,10 @@ def load_celeba(folder: Path | None, cache: Path | None) -> Dataset:
 
 
 def crop_and_resize(image: Image) -> Image:
-    """Crop the centre of an aligned face and bring it to 64 x 64, in colour.
+    """Crop the centre of an aligned face and resize it to 64 x 64, in colour.
 
-    Images of 140 x 140 and more lose all but their central 140 x 140; of a smaller one stays the same share of the
-    width, 140/178. Resized by Pillow's LANCZOS, the antialiasing filter of the code of Tolstikhin et al.
+    Images of 140 x 140 and more are cropped to their central 140 x 140, smaller ones to the same share of the width,
+    140/178. They are resized by Pillow's LANCZOS, the antialiasing filter of the code of Tolstikhin et al.
     """
     from PIL.Image import Resampling
 
@@ -123,7 +123,7 @@ def _read_attributes(path: Path) -> tuple[tuple[str, ...], dict[str, Attributes]
 
 
 def _list_images(path: Path) -> dict[str, tuple[int, int]]:
-    """The size and the time of change of each image."""
+    """The size and the modification time of each image."""
     try:
         with os.scandir(path) as entries:
             images = [entry for entry in entries if entry.name.endswith(".jpg") and not entry.name.startswith(".")]
@@ -184,6 +184,6 @@ def _decode(images: Path, names: list[str]) -> Bytes:
         try:
             with Image.open(images / name) as image:
                 face[:] = np.asarray(crop_and_resize(image))
-        except Exception as error:  # decoders raise what they like on damaged files
+        except Exception as error:  # decoders raise various exceptions on damaged files
             raise DataError(f"{images / name} can't be decoded ({reason(error)}); unpack {IMAGES}.zip again") from error
     return faces

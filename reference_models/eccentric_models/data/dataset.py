@@ -1,4 +1,4 @@
-"""What every loader returns, and the one error that it raises about files."""
+"""The result of every loader, and the error that it raises about files."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class DataError(Exception):
-    """A file or a download is not what it should be; the message is one line, names it and says the remedy."""
+    """A file or a download is wrong; the message is one line with its name and the remedy."""
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """The images of one side of the train/test split, and what is known of them.
+    """The images and labels of one part of the train/test split.
 
     images: uint8 (n, height, width, channels), an array or a memory map, possibly read-only.
     labels: int64 (n,) classes, bool (n, a) attributes, or None.
@@ -32,9 +32,9 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A data set by its name, split once and for all.
+    """A data set with its name and its train/test split.
 
-    label_names: what the classes or the attributes are called, or () if their numbers say all.
+    label_names: the names of the classes or the attributes, or () if they have none.
     """
 
     name: str

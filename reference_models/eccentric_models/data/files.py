@@ -1,4 +1,4 @@
-"""What the loaders share about files."""
+"""Functions on files that the loaders share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def cache_folder(cache: Path | None) -> Path:
-    """The folder to keep downloads and decoded images in: the given one, or the user's cache."""
+    """The folder for downloads and decoded images: the given one, or the user's cache."""
     if cache is not None:
         return cache
     import pooch
@@ -23,7 +23,7 @@ def cache_folder(cache: Path | None) -> Path:
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, in one line."""
+    """The message of an exception, in one line."""
     return " ".join(str(error).split()) or type(error).__name__
 
 
@@ -31,7 +31,7 @@ def read_lines(path: Path, remedy: str) -> list[str]:
     """The lines of a text file, without blank ones at its end.
 
     Raises:
-        DataError: it can't be read, or is not text.
+        DataError: it cannot be read, or is not text.
     """
     try:
         return path.read_text(encoding="utf-8").rstrip().splitlines()
@@ -41,13 +41,13 @@ def read_lines(path: Path, remedy: str) -> list[str]:
 
 @contextmanager
 def replace_file(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file that becomes path if the block ends well; else path stays as it was and nothing else is left.
+    """Open a file that replaces path if the block succeeds; otherwise path is unchanged and no other file remains.
 
     Raises:
-        DataError: it can't be written.
+        DataError: it cannot be written.
     """
     try:
         with replacing(path) as file:
             yield file
     except OSError as error:
-        raise DataError(f"{path} can't be written ({reason(error)}); make room, or give another cache") from error
+        raise DataError(f"{path} can't be written ({reason(error)}); free some space, or give another cache") from error

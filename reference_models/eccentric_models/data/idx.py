@@ -1,4 +1,4 @@
-"""MNIST, Fashion-MNIST, and whatever else comes as four IDX files of the same names."""
+"""MNIST, Fashion-MNIST, and other data in four IDX files of the same names."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ MIRRORS = {
     ),
 }
 
-# Of the decompressed files: a mirror may compress anew.
+# Of the decompressed files: a mirror may compress them differently.
 SHA256 = {
     "mnist": {
         "train-images-idx3-ubyte": "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
@@ -59,10 +59,10 @@ _UNREADABLE = (OSError, EOFError, zlib.error)
 
 
 def load_idx(name: str, folder: Path | None, cache: Path | None) -> Dataset:
-    """Load the IDX files of a folder, whatever they hold, or download the public ones; see `load`.
+    """Load the IDX files of a folder, whatever their content, or download the public ones; see `load`.
 
     Raises:
-        DataError: a file is missing or malformed, two files don't fit together, or every mirror failed.
+        DataError: a file is missing or malformed, two files do not match, or every mirror failed.
     """
     read = partial(_download, name, cache_folder(cache)) if folder is None else partial(_read, folder)
     (images, labels), (test_images, test_labels) = (_load_split(read, part) for part in ("train", "t10k"))
@@ -82,7 +82,7 @@ def parse_idx(data: bytes, path: Path, axes: int) -> Bytes:
     """Parse an IDX file of unsigned bytes, compressed or not, with that many axes; a read-only array.
 
     Raises:
-        DataError: data is anything else; path is its name.
+        DataError: the data is anything else; path names it.
     """
     try:
         data = _decompress(data)

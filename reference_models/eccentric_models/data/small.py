@@ -1,4 +1,4 @@
-"""The data sets that fit anywhere: scikit-learn's digits and the Olivetti faces."""
+"""The small data sets: scikit-learn's digits and the Olivetti faces."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _LARGEST_GREY = 242
 def load_digits() -> Dataset:
     """Load scikit-learn's 1,797 digits of 8 x 8 pixels as 28 x 28: 1,500 for training, 297 for test.
 
-    They come in the order of their 13 writers, so that a split without shuffling would test on other hands than it
-    trained on. Shuffled, both sides have every writer and every digit, as both sides of a common split of MNIST have.
+    They are ordered by their 13 writers, so that a split without shuffling would test on other writers than it was
+    trained on. Shuffled, both parts have every writer and every digit, like those of a common split of MNIST.
     """
     from sklearn.datasets import load_digits as load
 
     bunch = load()
-    # The stream of RandomState is frozen for good, that of a Generator is not.
+    # The stream of RandomState will never change, that of a Generator may.
     order = np.random.RandomState(0).permutation(len(bunch.target))
     images, labels = _enlarge(bunch.images)[order, ..., None], bunch.target.astype(np.int64)[order]
     n = _TRAINING_DIGITS
@@ -45,7 +45,7 @@ def load_olivetti(folder: Path | None, cache: Path | None) -> Dataset:
     """Load the 400 Olivetti faces, 64 x 64: the last two of each person's ten pictures are for test.
 
     Raises:
-        DataError: folder/olivetti_64.npz is missing or not those faces, or scikit-learn can't fetch them.
+        DataError: folder/olivetti_64.npz is missing or has other data, or scikit-learn cannot download it.
     """
     images, person = _fetch_olivetti(cache) if folder is None else _read_olivetti(folder / "olivetti_64.npz")
     order = np.argsort(person, kind="stable").reshape(_PEOPLE, _PICTURES)
@@ -57,10 +57,10 @@ def load_olivetti(folder: Path | None, cache: Path | None) -> Dataset:
 
 
 def _enlarge(digits: NDArray[np.float64]) -> Bytes:
-    """Bring digits (n, 8, 8) with grey levels from 0 to 16 to bytes (n, 28, 28), about the size of MNIST's.
+    """Enlarge digits (n, 8, 8) with grey levels from 0 to 16 to bytes (n, 28, 28), about the size of MNIST's.
 
-    Bilinear to 24 x 24, and the margin of 2 is what fades out: many digits touch the edge, where a mere frame would
-    cut them off.
+    Bilinear to 24 x 24, with a margin of 2 into which the image fades out: many digits touch the edge, where a frame
+    of zeros would cut them off.
     """
     place = (np.arange(28) - 1.5) / 3 - 0.5  # in pixels of the small digit
     weight = np.maximum(0, 1 - np.abs(place[:, None] - np.arange(8)))
@@ -74,7 +74,7 @@ def _read_olivetti(path: Path) -> tuple[Bytes, Classes]:
             images, person = arrays["images"], arrays["person"]
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing; {remedy}") from error
-    except Exception as error:  # zip and npy readers raise what they like on damaged files
+    except Exception as error:  # zip and npy readers raise various exceptions on damaged files
         raise DataError(f"{path} must hold the arrays images and person ({reason(error)}); {remedy}") from error
     if images.shape != (_PEOPLE * _PICTURES, 64, 64) or images.dtype != np.uint8:
         raise DataError(f"{path} must hold images of uint8 (400, 64, 64), got {images.dtype} {images.shape}; {remedy}")
@@ -92,7 +92,7 @@ def _fetch_olivetti(cache: Path | None) -> tuple[Bytes, Classes]:
     try:
         with redirect_stdout(sys.stderr):  # it prints that it downloads
             bunch = fetch_olivetti_faces(data_home=cache)
-    except Exception as error:  # beside the network, whatever unpickling a damaged copy may raise
+    except Exception as error:  # errors of the network, and of unpickling a damaged copy
         raise DataError(
             f"scikit-learn can't fetch the Olivetti faces ({reason(error)}); give a folder with olivetti_64.npz, "
             f"or remove a damaged olivetti*.pkz from its data folder"

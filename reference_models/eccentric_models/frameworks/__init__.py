@@ -1,6 +1,6 @@
-"""The three frameworks: each builds the networks and contributes one compiled step; the rest is the same for all.
+"""The autoencoders in three frameworks: each builds the networks and has one training step; the rest is shared.
 
-`create(framework, ...)` imports the framework that it is asked for, and no other.
+`create(framework, ...)` imports that framework, and no other.
 """
 
 from __future__ import annotations
@@ -25,27 +25,27 @@ Framework = Literal["torch", "jax", "tensorflow"]
 Device = Literal["auto", "cpu", "gpu"]
 Dtype = Literal["float32", "float64"]
 
-# What each needs beside the adapter, and the extra of the project that brings it.
+# The packages that each needs, and the extra of the project that installs them.
 PACKAGES = {"torch": ("torch",), "jax": ("jax", "flax", "optax"), "tensorflow": ("tensorflow", "keras")}
 _EXTRA = {"torch": "torch", "jax": "models-jax", "tensorflow": "tensorflow"}
 
-# Images that are encoded and vectors that are decoded at a time.
+# Images encoded and vectors decoded at a time.
 _CHUNK = 1000
 
 
 class FrameworkError(Exception):
-    """A framework or a device that is asked for is not there; the message is one line."""
+    """A framework or a device is not available; the message is one line."""
 
 
 class StateError(Exception):
-    """Weights that do not belong to this autoencoder; the message is one line."""
+    """Weights do not match the architecture; the message is one line."""
 
 
 @dataclass(frozen=True)
 class Adam:
     """Adam (Kingma and Ba, 2015) with the L2 penalty in the gradient, in the convention of `torch.optim.Adam`.
 
-    g += weight_decay w;  m, v = running means of g and of g^2, corrected for their start;
+    g += weight_decay w;  m, v = bias-corrected running means of g and of g^2;
     w -= learning_rate m / (sqrt(v) + epsilon)
     """
 
@@ -75,15 +75,15 @@ class Autoencoder(ABC):
     """An autoencoder and its optimiser on a device.
 
     Args:
-        architecture, objective, adam: what to build and how to train it.
+        architecture, objective, adam: the network, the loss and the optimiser.
         dtype: the dtype of weights and latents.
 
-    A framework's own takes `device` as well: "auto" takes a GPU where there is one.
+    The classes of the frameworks also take `device`: "auto" chooses a GPU if there is one.
 
     Images come as uint8 (n, height, width, channels) and count as value/255.
     """
 
-    # The order of axes of a kernel, from the neutral layout to the framework's own, by the type of the layer.
+    # The permutation of the axes of a kernel from the neutral layout to the framework's own, by the type of the layer.
     LAYOUT: ClassVar[Mapping[type, tuple[int, ...]]] = {}
 
     def __init__(
@@ -102,7 +102,7 @@ class Autoencoder(ABC):
 
     @abstractmethod
     def select(self, placed: Any, rows: np.ndarray) -> Any:
-        """Rows of what was placed."""
+        """Rows of an array on the device."""
 
     @abstractmethod
     def step(self, images: Any, noise: Any) -> Any:
@@ -126,9 +126,9 @@ class Autoencoder(ABC):
     def _write(self, state: State) -> None: ...
 
     def batches(self, images: np.ndarray) -> Any:
-        """A function of row numbers that has those images on the device.
+        """A function from row numbers to those images on the device.
 
-        All images are moved there once, unless they are mapped from a file that may exceed its memory.
+        All images are moved there once, unless they are memory-mapped and may exceed its memory.
         """
         if isinstance(images, np.memmap):
             return lambda rows: self.place(images[rows])
@@ -151,7 +151,7 @@ class Autoencoder(ABC):
 
     @property
     def state(self) -> State:
-        """Everything that training changes, on the host and in the neutral layout."""
+        """All weights and moments, on the host and in the neutral layout."""
         state = self._read()
         return State(*(self._transposed(part, np.argsort) for part in state[:3]), state.step)
 
@@ -185,15 +185,15 @@ def check_shapes(found: Mapping[str, tuple[int, ...]], expected: Mapping[str, tu
 
 
 def missing_packages(framework: Framework) -> list[str]:
-    """What must be installed before the framework can train."""
+    """The packages of a framework that are not installed."""
     return [name for name in PACKAGES[framework] if importlib.util.find_spec(name) is None]
 
 
 def create(framework: Framework, *args: Any, state: State, **options: Any) -> Autoencoder:
-    """An `Autoencoder` of a framework, which is imported now, in that state.
+    """An `Autoencoder` of a framework, which is imported here, with a state.
 
     Raises:
-        FrameworkError: it is not installed, or the device is not there.
+        FrameworkError: it is not installed, or the device is not available.
         StateError: the state is that of another architecture.
     """
     if missing := missing_packages(framework):

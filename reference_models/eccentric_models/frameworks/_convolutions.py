@@ -1,7 +1,7 @@
 """Convolutions in JAX: XLA's own, and as matrix products for CPUs.
 
 On a CPU XLA computes the gradients of strided and transposed convolutions by loops that are ten times slower than a
-product. The products make several neighbouring outputs at once, as a CPU multiplies narrow matrices slowly.
+product. The products compute several neighbouring outputs at once, as narrow matrix products are slow on a CPU.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-# Columns of a product to aim at.
+# The target number of columns of a product.
 _WIDTH = 64
 
 _AXES = ("NHWC", "HWIO", "NHWC")
@@ -79,7 +79,7 @@ def convolve_transposed(
 
     Args:
         x, kernel, stride, on_cpu: as in `convolve`.
-        crop: what is taken off before and after both axes.
+        crop: the number of pixels removed before and after both axes.
     """
     if on_cpu:
         return _transposed_by_products(x, kernel, stride=stride, crop=crop)

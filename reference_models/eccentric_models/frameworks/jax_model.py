@@ -1,4 +1,4 @@
-"""The autoencoders in JAX, with Flax NNX and Optax. The step is a pure function of a state that it consumes."""
+"""The autoencoders in JAX, with Flax NNX and Optax. The step is a pure function of a donated state."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 def _precisely(method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method that has float64 where the model computes in it, and leaves JAX as it is otherwise."""
+    """A method that runs with x64 enabled where the model computes in float64."""
 
     @wraps(method)
     def wrapper(self: Model, *args: Any) -> Any:
@@ -46,11 +46,11 @@ def _precisely(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Model(Autoencoder):
-    """The autoencoder as a function of arrays by their neutral names, of which an `nnx.Module` is made when traced."""
+    """The autoencoder as a function of arrays by their neutral names; tracing makes an `nnx.Module` of them."""
 
     def __init__(self, *args: Any, device: str = "auto", **options: Any) -> None:
         super().__init__(*args, **options)
-        self._device = _device(device)
+        self._device = find_device(device)
         adam = self.adam
         self._optimizer = optax.chain(
             optax.add_decayed_weights(adam.weight_decay),
@@ -121,13 +121,13 @@ class Model(Autoencoder):
             for part in state[:3]
         )
         count = jax.device_put(np.int32(state.step), self._device)
-        # Every tree that the optimiser keeps is one of the weights that are trained.
+        # Every tree in the state of the optimiser has the structure of the trained weights.
         moments = optax.tree_utils.tree_set(self._optimizer.init(means), mu=means, nu=squares, count=count)
         self._arrays = _Arrays(weights, moments)
 
 
 class _Arrays(NamedTuple):
-    """What a step consumes and makes anew."""
+    """The state of training, which a step consumes and returns."""
 
     weights: dict[str, jax.Array]
     moments: Any
@@ -189,7 +189,7 @@ _WEIGHTS = {
 
 
 def _module(step: Step, on_cpu: bool) -> nnx.Module:
-    rngs = nnx.Rngs(0)  # Flax asks for it; what it draws is written over
+    rngs = nnx.Rngs(0)  # required by Flax; its initial weights are overwritten
     match step.layer:
         case Pad(margin):
             return _Function(lambda x: jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0))))
@@ -219,10 +219,15 @@ def _take(placed: jax.Array, rows: jax.Array) -> jax.Array:
     return placed[rows]
 
 
-def _device(name: str) -> jax.Device:
+def find_device(name: str) -> jax.Device:
+    """The device of a name: "auto", "cpu" or "gpu".
+
+    Raises:
+        FrameworkError: there is no GPU.
+    """
     if name == "cpu":
         return jax.devices("cpu")[0]
     device = jax.devices()[0]  # an accelerator where there is one
     if name == "gpu" and device.platform == "cpu":
-        raise FrameworkError('device "gpu": JAX finds none; "auto" or "cpu" go on without')
+        raise FrameworkError('device "gpu": JAX finds none; use "auto" or "cpu"')
     return device

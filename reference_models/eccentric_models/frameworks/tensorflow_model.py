@@ -38,7 +38,7 @@ class Model(Autoencoder):
             raise FrameworkError(
                 f"framework tensorflow: Keras runs on {keras.backend.backend()}; set KERAS_BACKEND=tensorflow"
             )
-        self._device = _device(device)
+        self._device = find_device(device)
         self._weights: dict[str, keras.Variable] = {}
         with tf.device(self._device):
             self._encoder, self._decoder = (self._network(part) for part in ("encoder", "decoder"))
@@ -46,7 +46,7 @@ class Model(Autoencoder):
             self._optimizer = _TorchAdam(self.adam)
             self._optimizer.build(list(self._trained.values()))
         self._compiled_step = tf.function(self._pure_step, autograph=False)
-        # One graph for all numbers of images.
+        # One graph for every number of images.
         images = tf.TensorSpec((None, *self.architecture.image_shape), tf.uint8)
         latents = tf.TensorSpec((None, self.architecture.dim), self.dtype)
         self._compiled_encode = tf.function(
@@ -117,7 +117,7 @@ class Model(Autoencoder):
 
 
 class _TorchAdam(keras.optimizers.Adam):
-    """Adam in the convention of `Adam`: Keras adds epsilon before it corrects the root, and decays weights apart."""
+    """Adam in the convention of `Adam`: Keras adds epsilon before it corrects the root, and decouples weight decay."""
 
     def __init__(self, adam: Adam) -> None:
         super().__init__(adam.learning_rate, adam.beta1, adam.beta2, adam.epsilon, name="adam")
@@ -136,12 +136,12 @@ class _TorchAdam(keras.optimizers.Adam):
         mean.assign(adam.beta1 * mean + (1 - adam.beta1) * gradient)
         square.assign(adam.beta2 * square + (1 - adam.beta2) * gradient * gradient)
         root = tf.sqrt(square / (1 - adam.beta2**step)) + adam.epsilon
-        # The rate that Keras hands over is rounded to float32.
+        # The learning rate that Keras passes is rounded to float32.
         variable.assign_sub(adam.learning_rate / (1 - adam.beta1**step) * mean / root)
 
 
 class _BatchNorm(keras.layers.BatchNormalization):
-    """With exact moments: TensorFlow adds up in float32 one pixel after the other, which leaves four digits."""
+    """With exact moments: TensorFlow adds up float32 pixels one after the other, which leaves four digits."""
 
     def call(self, inputs: tf.Tensor, training: bool | None = None, mask: None = None) -> tf.Tensor:  # noqa: ARG002
         scale, bias = (tf.convert_to_tensor(weight.value) for weight in (self.gamma, self.beta))
@@ -158,7 +158,7 @@ class _BatchNorm(keras.layers.BatchNormalization):
 def _normalise(
     x: tf.Tensor, scale: tf.Tensor, bias: tf.Tensor, mean: tf.Tensor, variance: tf.Tensor, epsilon: float
 ) -> tf.Tensor:
-    """Batch normalisation with the moments of the batch; its gradient in closed form takes half the passes over x."""
+    """Batch normalisation with the moments of the batch; its gradient in closed form needs half the passes over x."""
     root = tf.math.rsqrt(variance + epsilon)
 
     @tf.custom_gradient
@@ -175,19 +175,19 @@ def _normalise(
 
 
 def _mean(images: tf.Tensor) -> tf.Tensor:
-    """The mean of each channel, in two stages."""
+    """The mean of each channel, in two stages for accuracy."""
     return tf.reduce_mean(tf.reduce_mean(images, (1, 2)), 0)
 
 
 def _leaky_relu(x: tf.Tensor, slope: float) -> tf.Tensor:
-    # The slope of TensorFlow's own is a float32, whatever the dtype of x.
+    # TensorFlow's own rounds the slope to float32, whatever the dtype of x.
     return tf.nn.leaky_relu(x, slope) if x.dtype == tf.float32 else tf.maximum(x, slope * x)
 
 
 def _layers(step: Step, dtype: str) -> list[keras.Layer]:
     """A layer as layers of Keras, of which at most one has weights."""
     layers = keras.layers
-    # Weights are written before anything is read: no random numbers.
+    # No random numbers: the weights are overwritten before they are read.
     options = {"dtype": dtype, "kernel_initializer": "zeros"}
     match step.layer:
         case Pad(margin):
@@ -219,7 +219,12 @@ def _weights(layer: keras.Layer) -> dict[str, keras.Variable]:
     return {key: weight for key, name in names.items() if (weight := getattr(layer, name, None)) is not None}
 
 
-def _device(name: str) -> str | None:
+def find_device(name: str) -> str | None:
+    """The device of a name: "auto", "cpu" or "gpu".
+
+    Raises:
+        FrameworkError: there is no GPU.
+    """
     if name == "gpu" and not tf.config.list_logical_devices("GPU"):
-        raise FrameworkError('device "gpu": TensorFlow finds none; "auto" or "cpu" go on without')
+        raise FrameworkError('device "gpu": TensorFlow finds none; use "auto" or "cpu"')
     return {"cpu": "/CPU:0", "gpu": "/GPU:0"}.get(name)

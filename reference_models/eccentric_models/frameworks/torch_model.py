@@ -39,7 +39,7 @@ class Model(Autoencoder):
 
     def __init__(self, *args: Any, device: str = "auto", **options: Any) -> None:
         super().__init__(*args, **options)
-        self._device = _device(device)
+        self._device = find_device(device)
         self._weights: dict[str, Tensor] = {}
         self._encoder, self._decoder = (self._network(part) for part in ("encoder", "decoder"))
         self._trained = {name: weight for name, weight in self._weights.items() if not is_statistic(name)}
@@ -54,7 +54,7 @@ class Model(Autoencoder):
         )
 
     def place(self, array: np.ndarray) -> Tensor:
-        return torch.tensor(array, device=self._device)  # a copy: arrays of files are read-only
+        return torch.tensor(array, device=self._device)  # a copy, as memory-mapped arrays are read-only
 
     def select(self, placed: Tensor, rows: np.ndarray) -> Tensor:
         return placed[self.place(rows)]
@@ -81,7 +81,7 @@ class Model(Autoencoder):
         return images.permute(0, 3, 1, 2).to(getattr(torch, self.dtype)) / 255
 
     def _network(self, part: str) -> nn.Sequential:
-        # Built without memory and so without random numbers: weights are written before anything is read.
+        # Built on the meta device, without random numbers: the weights are overwritten before they are read.
         network, named = nn.Sequential(), []
         for step in self.architecture.steps(part):
             modules = _modules(step)
@@ -116,7 +116,7 @@ class Model(Autoencoder):
 class _BatchNorm(nn.BatchNorm2d):
     """With the running variance of the population, where PyTorch has that of a sample, and with exact moments.
 
-    On a CPU PyTorch adds up a channels-last image in float32 one pixel after the other, which leaves four digits.
+    On a CPU PyTorch adds up the float32 pixels of a channels-last image one after the other, which leaves four digits.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -130,7 +130,7 @@ class _BatchNorm(nn.BatchNorm2d):
 
 
 class _Normalise(torch.autograd.Function):
-    """Batch normalisation with the moments of the batch, which are given."""
+    """Batch normalisation with given moments of the batch."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, eps: float) -> Tensor:
@@ -178,7 +178,7 @@ def _modules(step: Step) -> list[nn.Module]:
         case TransposedConvolution(channels, kernel, stride, (before, after), bias):
             both = min(before, after)
             module = nn.ConvTranspose2d(step.input_shape[2], channels, kernel, stride, both, bias=bias, **meta)
-            return [module, *_margin(both - before, both - after)]  # what is below zero is taken off
+            return [module, *_margin(both - before, both - after)]  # a negative padding crops
         case Dense(features):
             return [nn.Linear(step.input_shape[0], features, **meta)]
         case BatchNorm(momentum, epsilon):
@@ -192,7 +192,7 @@ def _modules(step: Step) -> list[nn.Module]:
 
 
 def _margin(before: int, after: int) -> list[nn.Module]:
-    """What PyTorch's own padding, the same on both sides, leaves to do."""
+    """The rest of a padding, where PyTorch's own is the same on both sides."""
     return [nn.ZeroPad2d((before, after, before, after))] if before or after else []
 
 
@@ -219,9 +219,14 @@ def _numpy(tensor: Tensor) -> np.ndarray:
     return tensor.detach().cpu().numpy().copy()
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device of a name: "auto", "cpu" or "gpu".
+
+    Raises:
+        FrameworkError: there is no GPU.
+    """
     if name == "cpu" or not (torch.cuda.is_available() or name == "gpu"):
         return torch.device("cpu")
     if not torch.cuda.is_available():
-        raise FrameworkError('device "gpu": PyTorch finds none; "auto" or "cpu" go on without')
+        raise FrameworkError('device "gpu": PyTorch finds none; use "auto" or "cpu"')
     return torch.device("cuda")

@@ -1,4 +1,4 @@
-"""Files of arrays that a run leaves behind: safetensors with JSON as metadata and a SHA-256 of everything.
+"""The safetensors files of a run: arrays, with JSON and a SHA-256 of the whole as metadata.
 
 A file is replaced as a whole or not at all.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class CheckpointError(Exception):
-    """A file of a run that can't be read, written or used; the message is one line."""
+    """A file of a run cannot be read, written or used; the message is one line."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Format:
     """A kind of file.
 
     Attributes:
-        name: what the file says it is, with the version of the format.
-        noun: what messages call it.
-        remedy: what to do about one that is damaged.
-        missing: and about one that isn't there.
+        name: the format and its version, as the file states it.
+        noun: the name of such a file in messages.
+        remedy: what to do about a damaged file, for messages.
+        missing: what a missing file means, for messages.
     """
 
     name: str
@@ -42,10 +42,10 @@ class Format:
     missing: str
 
     def write(self, path: Path, tensors: Mapping[str, np.ndarray], content: Mapping[str, Any]) -> None:
-        """Replace the file by these arrays and this content, which JSON can hold.
+        """Replace the file by these arrays and this content, which must be JSON.
 
         Raises:
-            CheckpointError: it can't be written; what was there is there still.
+            CheckpointError: it cannot be written; the old file is unchanged.
         """
         tensors = {name: np.ascontiguousarray(value) for name, value in tensors.items()}
         metadata = {"format": self.name} | {name: json.dumps(value) for name, value in content.items()}
@@ -55,15 +55,15 @@ class Format:
                 file.write(save(tensors, metadata))
         except OSError as error:
             raise CheckpointError(
-                f"{path} can't be written ({error.strerror or error}); what was saved before is untouched: "
-                f"make room and go on with --resume"
+                f"{path} can't be written ({error.strerror or error}); what was saved before is unchanged: "
+                f"free some space and continue with --resume"
             ) from error
 
     def read(self, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Read a file and check that it is what was written.
+        """Read a file and check that it was not changed.
 
         Raises:
-            CheckpointError: it is missing, damaged, changed, or not of this version.
+            CheckpointError: it is missing, damaged, changed, or of another version.
         """
         try:
             with safe_open(path, framework="numpy") as file:

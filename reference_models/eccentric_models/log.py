@@ -1,4 +1,4 @@
-"""The course of a run: one JSON line per record, and TensorBoard's event files where it is installed."""
+"""The log of a run: one JSON line per record, and TensorBoard's event files where it is installed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Log:
 
     Args:
         folder: of the run.
-        step: where the run begins or goes on. Records of later steps, of a run that was cut off, are taken out.
+        step: where the run starts or continues. Records of later steps, from an interrupted run, are removed.
     """
 
     def __init__(self, folder: Path, step: int) -> None:
@@ -33,7 +33,7 @@ class Log:
         self._events = _event_writer(folder)
 
     def write(self, record: dict[str, Any]) -> None:
-        """Append a record, which has a step."""
+        """Append a record, which must have a step."""
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()
         if self._events is not None:
@@ -59,7 +59,7 @@ def last_record(folder: Path) -> dict[str, Any]:
 
 
 def _step(line: bytes) -> float:
-    """The step of a line; infinite where the line is not whole."""
+    """The step of a line; infinite if the line is incomplete."""
     try:
         return json.loads(line)["step"]
     except (ValueError, KeyError, TypeError):
@@ -69,7 +69,7 @@ def _step(line: bytes) -> float:
 def _event_writer(folder: Path) -> Any:
     if importlib.util.find_spec("tensorboard") is None:
         return None
-    # Its writer of events would import TensorFlow wherever that is installed; that of records does not.
+    # Its event writer would import TensorFlow where that is installed; its record writer does not.
     from tensorboard.summary.writer.record_writer import RecordWriter
 
     name = f"events.out.tfevents.{time.time():.6f}.eccentric"
