@@ -288,7 +288,7 @@ def _backend_of_type(kind: type) -> Backend | None:
     elif package == "numpy":
         backend = NUMPY
     elif package != "builtins":  # a subclass that somebody made
-        found_in = [found for base in kind.__bases__ if (found := _backend_of_type(base)) is not None]
+        found_in = [one for base in kind.__bases__ if (one := _backend_of_type(base)) is not None]
         backend = found_in[0] if found_in else None
     found: Backend | None = backend
     return found
