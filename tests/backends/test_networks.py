@@ -472,7 +472,7 @@ def test_the_gradient_of_the_penalty_under_jit():
         ({"weight": -1.0}, "weight must be a finite number, 0 or more, got -1.0"),
         ({"projection": "rnadom"}, "projection must be .random., .* got 'rnadom'"),
         ({"projection": "adversarial"}, "projection is learned .* init_projections"),
-        ({"projection": "random"}, "key must be given for a projection that is drawn, got None"),
+        ({"projection": "random"}, "rng must be a key for a projection that is drawn, got None"),
         ({"projection": "random", "projections": {}}, "projections must not be given together with projection"),
         ({"energy": abs, "projections": {}}, "projections must not be given together with"),
         ({"energy": 1.0}, "energy must be a function of rows"),
@@ -504,7 +504,7 @@ def test_learned_projections_of_a_tree(axis):
     """Not of images and layers of few inputs; as arguments and results of compiled functions."""
     params, rows = tree(axis)
     key, rule = jax.random.key(1), AdversarialProjection(dim=12, rate=0.05, steps=2)
-    first = jax.jit(lambda key, params: init_projections(key, params, rule, output="head", axis=axis))(key, params)
+    first = jax.jit(lambda key, params: init_projections(params, rule, output="head", axis=axis, rng=key))(key, params)
     assert sorted(first) == [path(name) for name in ("body", "head", "hidden")]
     assert not jnp.array_equal(first[path("hidden")].matrix, first[path("head")].matrix)
     next_of = jax.jit(lambda p, params: update_projections(p, params, output="head", axis=axis))
@@ -525,7 +525,7 @@ def test_learned_projections_of_a_tree(axis):
 
 
 def test_a_learned_projection_is_a_tree_of_its_matrix():
-    projection = eccentric_jax.init_projection(jax.random.key(0), jnp.ones((4, 50)), "adversarial")
+    projection = eccentric_jax.init_projection(jnp.ones((4, 50)), "adversarial", rng=jax.random.key(0))
     half = jax.tree.map(lambda x: x / 2, projection)
     assert type(half) is type(projection)
     assert half.rule == projection.rule

@@ -287,6 +287,17 @@ def test_any_number_and_a_tensor_as_bandwidth(library, lead, dtype, rng):
                 np.testing.assert_allclose(library.numpy(one), other, **tolerance)
 
 
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+def test_a_tensor_is_spread_over_batches(library, lead):
+    """Each has its own, so that a framework sums their derivatives; a number stays."""
+    x, h = library.array(np.zeros((*lead, 5, 2))), library.array(2.5)
+    backend = backend_of(x)
+    assert pairs.spread(2.5, x, backend) == 2.5
+    spread = pairs.spread(h, x, backend)
+    assert tuple(spread.shape) == lead
+    np.testing.assert_array_equal(library.numpy(spread), np.full(lead, 2.5))
+
+
 @pytest.mark.parametrize("tile_rows", [None, 8])
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("lead", [(), (2, 3)])
