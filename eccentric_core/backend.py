@@ -288,8 +288,8 @@ def _backend_of_type(kind: type) -> Backend | None:
     elif package == "numpy":
         backend = NUMPY
     elif package != "builtins":  # a subclass that somebody made
-        found_in = [one for base in kind.__bases__ if (one := _backend_of_type(base)) is not None]
-        backend = found_in[0] if found_in else None
+        for base in kind.__bases__:
+            backend = _backend_of_type(base) if backend is None else backend
     found: Backend | None = backend
     return found
 

@@ -57,6 +57,7 @@ def compressive_energy(
 
     Source: R. Lin et al., Regularizing Neural Networks via Minimizing Hyperspherical Energy, CVPR 2020.
 
+    >>> import numpy as np
     >>> w = np.random.default_rng(0).standard_normal((32, 100))
     >>> float(compressive_energy(w, rng=np.random.default_rng(0)).round(2))
     0.51
@@ -77,6 +78,7 @@ def init_projection(w: Array, rule: Any = "angle-preserving", *, rng: Any = None
     Raises:
         TypeError, ValueError: an argument is not as described.
 
+    >>> import numpy as np
     >>> init_projection(np.ones((5, 12)), "adversarial", rng=np.random.default_rng(0)).matrix.shape
     (30, 12)
     """

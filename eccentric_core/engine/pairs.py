@@ -77,6 +77,7 @@ def pair_sum(
 
     NaN and inf in the rows propagate to the result. Time is O(n m d), memory O((n + m) d).
 
+    >>> import numpy as np
     >>> from eccentric_core import InverseMultiquadricKernel
     >>> x = np.asarray([[0.0], [1.0], [3.0]])
     >>> float(pair_sum(x, kernel=InverseMultiquadricKernel()))
@@ -148,6 +149,7 @@ def pair_sum_hvp(
     Raises:
         TypeError, ValueError: an argument is not as described.
 
+    >>> import numpy as np
     >>> from eccentric_core import LogarithmicKernel
     >>> x, u = np.asarray([[0.0], [1.0]]), np.asarray([[0.0], [1.0]])
     >>> print(pair_sum_hvp(x, u, kernel=LogarithmicKernel(), bandwidth=3.0)[0].round(3))

@@ -93,6 +93,8 @@ def test_derivatives_of_a_sum(library, lead, rng):
             expected = expected + np.sum(exact[k] * directions[k], axis=tuple(range(len(lead), exact[k].ndim)))
         np.testing.assert_allclose(moved, expected, rtol=1e-13, atol=1e-12)
     nothing = pushed_forward(value, gradients, [None] * 3, backend.xp)
+    assert tuple(nothing.shape) == lead
+    assert nothing.dtype == value.dtype
     np.testing.assert_array_equal(library.numpy(nothing), np.zeros(lead))
 
 
