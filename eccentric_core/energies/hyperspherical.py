@@ -230,7 +230,10 @@ def energy_of(dtype: str, options: EnergyOptions) -> MeanEnergy:
     s, half_space, angular, normalization, eps = options
     check_number(s, "s", "a number, 0 or more")
     if not 0 <= s <= 100:
-        raise ValueError(f"s must be from 0 to 100, got {s!r}; 0 is the logarithm, 1 and 2 are those of the papers")
+        # float(s), as dynamo can't write a number that is traced.
+        raise ValueError(
+            f"s must be from 0 to 100, got {float(s)}; 0 is the logarithm, 1 and 2 are those of the papers"
+        )
     for name, flag in (("half_space", half_space), ("angular", angular)):
         if not isinstance(flag, bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {flag!r}")
@@ -239,7 +242,7 @@ def energy_of(dtype: str, options: EnergyOptions) -> MeanEnergy:
     if eps is not None:
         check_number(eps, "eps", "None or a positive number")
         if not 1e-30 <= eps <= 1.0:
-            raise ValueError(f"eps must be from 1e-30 to 1, got {eps!r}; None chooses it")
+            raise ValueError(f"eps must be from 1e-30 to 1, got {float(eps)}; None chooses it")
     s, official, roundoff = float(s), normalization == "official", ROUNDOFF[dtype]
     linear_below = default_eps(s, roundoff) if eps is None or official else float(eps)
     if linear_below ** (-0.5 * s - 2.0) > (1e30 if dtype == "float32" else 1e290):

@@ -26,6 +26,7 @@ from eccentric_core import (
     kernel_scale,
     update_projection,
 )
+from eccentric_core.backend import NUMPY
 
 BACKEND = keras.backend.backend()
 
@@ -250,7 +251,7 @@ def test_a_call_in_training_is_a_step_of_the_projection_and_its_energy(rule, axi
             projection = update_projection(projection, w, 1.0, half_space=True)
         value = layer(kernel, training=training)
         np.testing.assert_allclose(numpy(layer.matrix), projection.matrix, rtol=0, atol=2e-5)
-        used = projection.rule.used(projection.matrix, w.reshape(len(w), -1), np)
+        used = projection.rule.used(NUMPY, projection.matrix, w.reshape(len(w), -1))
         known = oracle.hyperspherical(w.reshape(len(w), -1) @ used.T, 1.0, half_space=True)
         assert float(value) == pytest.approx(float(known), rel=tolerance["float32"])
     assert layer.compute_output_shape(kernel.shape) == ()
@@ -284,7 +285,7 @@ def test_a_projection_learns_in_fit_and_stays_in_evaluate(rule, tmp_path, tolera
     np.testing.assert_allclose(learned, projection.matrix, rtol=0, atol=2e-5)
     value = model.evaluate(x, y, batch_size=16, verbose=0)
     np.testing.assert_array_equal(numpy(model.comhe.matrix), learned)
-    known = oracle.hyperspherical(kernel @ rule.used(learned, kernel, np).T, half_space=True)
+    known = oracle.hyperspherical(kernel @ rule.used(NUMPY, learned, kernel).T, half_space=True)
     assert value == pytest.approx(np.mean((numpy(model(x)) - y) ** 2) + 0.1 * float(known), rel=tolerance["float32"])
     assert [weight.path for weight in model.non_trainable_weights if weight is model.comhe.matrix]
     model.save_weights(tmp_path / "model.weights.h5")

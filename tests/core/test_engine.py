@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import array_api_strict
 import numpy as np
 import oracle
 import pytest
@@ -237,6 +238,29 @@ def test_every_library(library, sets, tile_rows, rng):
     ):
         for one, other in zip(found, expected, strict=True):
             close(None if one is None else library.numpy(one), other, 1e-12)
+
+
+@kernels
+@sets
+def test_no_more_of_the_namespace_than_declared(kernel, sets, offer, rng):
+    """Value, gradients and Hessian of every kernel, with tiles and without."""
+    offer()
+    a = arguments(rng, sets, (2,), "array")
+
+    def given(arrays):
+        return tuple(None if one is None else array_api_strict.asarray(one) for one in arrays)
+
+    backend = backend_of(array_api_strict.asarray(a.x))
+    for tile_rows in (None, 10):
+        f = PairSum(kernel, tile_rows=tile_rows)
+        for found, expected in (
+            ((f.value(backend, *given(a.arrays)),), (f.value(NUMPY, *a.arrays),)),
+            (f.value_and_gradients(backend, *given(a.arrays)), f.value_and_gradients(NUMPY, *a.arrays)),
+            (f.hvp(backend, given(a.arrays), given(a.directions)), f.hvp(NUMPY, a.arrays, a.directions)),
+        ):
+            for one, other in zip(found, expected, strict=True):
+                size = 0.0 if other is None else np.abs(expected[0]).max()
+                close(None if one is None else np.asarray(one), other, 1e-12, size)
 
 
 @sets
