@@ -193,7 +193,7 @@ class Backend:
 
     def zero_sums(self, templates: Callable[[Any], tuple[Array, ...]], blocks: Any, count: Any) -> tuple[Any, ...]:
         """Empty sums for every block of a group, of the shapes that templates(rows of a block) has."""
-        return tuple([None] * count for _ in templates(tuple(self.take(form, 0) for form in blocks)))
+        return tuple([None] * count for _ in templates(tuple(self.take(operand, 0) for operand in blocks)))
 
     def add(self, sums: Any, i: Any, value: Array) -> Any:
         """The sums with a value added to that of block i."""

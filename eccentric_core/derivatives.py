@@ -37,18 +37,20 @@ class Call:
     def value_and_gradients(self, backend: Backend, *tensors: Array) -> list[Array]:
         """The value, and its gradient with respect to each tensor, of shapes (..., of the tensor)."""
         value, *gradients = self.function.value_and_gradients(backend, *self._placed(tensors))
-        return [value, *self._of_tensors(gradients)]
+        return [value, *self._for_tensors(gradients)]
 
     def hvp(self, backend: Backend, tensors: Sequence[Array], directions: Sequence[Array | None]) -> list[Array]:
         """The derivative of each gradient along directions of all tensors; None stands for 0."""
-        along = [d if isinstance(g, str) else None for g, d in zip(self.given, self._placed(directions), strict=True)]
-        return self._of_tensors(self.function.hvp(backend, self._placed(tensors), along))
+        tangents = [
+            d if isinstance(g, str) else None for g, d in zip(self.given, self._placed(directions), strict=True)
+        ]
+        return self._for_tensors(self.function.hvp(backend, self._placed(tensors), tangents))
 
     def _placed(self, tensors: Sequence[Array | None]) -> list[Any]:
         rest = list(tensors)
         return [rest.pop(0) if isinstance(g, str) else g for g in self.given]
 
-    def _of_tensors(self, values: Sequence[Any]) -> list[Array]:
+    def _for_tensors(self, values: Sequence[Any]) -> list[Array]:
         return [value for g, value in zip(self.given, values, strict=True) if isinstance(g, str)]
 
 

@@ -50,7 +50,7 @@ class Policy:
         """Whether the projection is one that is learned."""
         return isinstance(network_rule(self.projection), AnglePreservingProjection | AdversarialProjection)
 
-    def of_layer(self, inputs: int, *, output: bool, channels: int | None = None) -> tuple[float, EnergyOptions, Any]:
+    def for_layer(self, inputs: int, *, output: bool, channels: int | None = None) -> tuple[float, EnergyOptions, Any]:
         """The weight, the energy and the projection, if any, of a layer.
 
         Args:

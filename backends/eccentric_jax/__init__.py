@@ -24,10 +24,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import eccentric_core
+import eccentric_jax.backend  # noqa: F401  registers projections as pytrees
 from eccentric_core import energies, engine
 from eccentric_core.energies import *  # noqa: F403
 from eccentric_core.engine import *  # noqa: F403
-from eccentric_jax.backend import BACKEND  # registers projections as pytrees
 from eccentric_jax.networks import hyperspherical_penalty, init_projections, update_projections
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     import jax
 
-__all__ = ["BACKEND", "hyperspherical_penalty", "init_projections", "update_projections"]
+__all__ = ["hyperspherical_penalty", "init_projections", "update_projections"]
 __all__ += energies.__all__
 __all__ += engine.__all__
 

@@ -67,7 +67,7 @@ def hyperspherical_penalty(
         raise ValueError("projection is learned and has a state: give that of init_projections as projections")
     total = jnp.zeros(())
     for i, (path, rows, place) in enumerate(_layers(params, output, axis)):
-        layer_weight, layer_options, rule = policy.of_layer(rows.shape[1], **place)
+        layer_weight, layer_options, rule = policy.for_layer(rows.shape[1], **place)
         if policy.energy is not None:
             one = policy.energy(rows)
         elif projections is not None and path in projections:
@@ -95,7 +95,7 @@ def init_projections(
     return {
         path: init_projection(rows, policy.projection, rng=jax.random.fold_in(rng, i))
         for i, (path, rows, place) in enumerate(_layers(params, output, axis))
-        if policy.of_layer(rows.shape[1], **place)[2] is not None
+        if policy.for_layer(rows.shape[1], **place)[2] is not None
     }
 
 
@@ -121,7 +121,7 @@ def update_projections(
     policy = Policy(EnergyOptions(s, half_space, angular, normalization, eps))
     rows_and_places = {path: rest for path, *rest in _layers(params, output, axis)}
     return {
-        path: update_projection(projection, rows, **policy.of_layer(rows.shape[1], **place)[1]._asdict())
+        path: update_projection(projection, rows, **policy.for_layer(rows.shape[1], **place)[1]._asdict())
         for path, projection in projections.items()
         for rows, place in [rows_and_places[path]]
     }

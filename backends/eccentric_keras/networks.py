@@ -223,7 +223,7 @@ def regularize(
         shape = layer.kernel.shape
         channels = shape[-3 - axis] * getattr(layer, "groups", 1) if len(shape) > 2 else None
         inputs = math.prod(shape) // shape[axis]
-        layer_weight, options, rule = policy.of_layer(inputs, output=name == output, channels=channels)
+        layer_weight, options, rule = policy.for_layer(inputs, output=name == output, channels=channels)
         found[name] = HypersphericalRegularizer(
             layer_weight, **options._asdict(), projection=rule, energy=energy, axis=axis
         )

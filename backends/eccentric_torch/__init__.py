@@ -19,12 +19,12 @@ inverse_multiquadric_mmd                        the discrepancy between a batch 
 (-2.624, torch.Size([100, 8]))
 """
 
+import eccentric_torch.backend  # noqa: F401  registers the operators of exported programs
 from eccentric_core import energies, engine
 from eccentric_core.energies import *  # noqa: F403
 from eccentric_core.engine import *  # noqa: F403
-from eccentric_torch.backend import BACKEND  # registers the operators of exported programs
 from eccentric_torch.modules import CompressiveEnergy, EccentricLoss, HypersphericalRegularizer
 
-__all__ = ["BACKEND", "CompressiveEnergy", "EccentricLoss", "HypersphericalRegularizer"]
+__all__ = ["CompressiveEnergy", "EccentricLoss", "HypersphericalRegularizer"]
 __all__ += energies.__all__
 __all__ += engine.__all__

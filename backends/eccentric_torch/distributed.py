@@ -34,23 +34,23 @@ class _Gather(torch.autograd.Function):
         return torch.cat(parts, dim=-2)
 
     @staticmethod
-    def backward(ctx: Any, of_all: Tensor) -> Any:
-        return _Scatter.apply(of_all, ctx.group), None
+    def backward(ctx: Any, grad_all: Tensor) -> Any:
+        return _Scatter.apply(grad_all, ctx.group), None
 
 
 class _Scatter(torch.autograd.Function):
     """The transpose: of the sum over all processes, the rows of this one."""
 
     @staticmethod
-    def forward(ctx: Any, of_all: Tensor, group: ProcessGroup) -> Tensor:
+    def forward(ctx: Any, grad_all: Tensor, group: ProcessGroup) -> Tensor:
         ctx.group = group
-        total = of_all.clone(memory_format=torch.contiguous_format)
+        total = grad_all.clone(memory_format=torch.contiguous_format)
         dist.all_reduce(total, group=group)
         return total.chunk(dist.get_world_size(group), dim=-2)[dist.get_rank(group)].contiguous()
 
     @staticmethod
-    def backward(ctx: Any, of_own: Tensor) -> Any:
-        return _Gather.apply(of_own, ctx.group), None
+    def backward(ctx: Any, grad_own: Tensor) -> Any:
+        return _Gather.apply(grad_own, ctx.group), None
 
 
 class _Reduce(torch.autograd.Function):
@@ -61,5 +61,5 @@ class _Reduce(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, of_total: Tensor) -> Any:  # noqa: ARG004
-        return of_total, None
+    def backward(ctx: Any, grad_total: Tensor) -> Any:  # noqa: ARG004
+        return grad_total, None

@@ -179,16 +179,16 @@ class HypersphericalRegularizer(nn.Module):
         for name, layer in layers.items():
             rows = _neurons(layer)
             channels = getattr(layer, "in_channels", None)
-            self.weights[name], of_layer, rule = policy.of_layer(
+            self.weights[name], layer_options, rule = policy.for_layer(
                 rows.shape[1], output=name == output, channels=channels
             )
             if policy.energy is not None:
                 self._energies[name] = policy.energy
             elif rule is None:
-                self._energies[name] = partial(hyperspherical_energy, **of_layer._asdict())
+                self._energies[name] = partial(hyperspherical_energy, **layer_options._asdict())
             else:
                 module = CompressiveEnergy(
-                    rows.shape[1], rule, **of_layer._asdict(), rng=rng, device=rows.device, dtype=rows.dtype
+                    rows.shape[1], rule, **layer_options._asdict(), rng=rng, device=rows.device, dtype=rows.dtype
                 )
                 self.compressive["of_" + name.replace(".", "/")] = module
                 self._energies[name] = module

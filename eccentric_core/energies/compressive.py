@@ -43,7 +43,7 @@ def compressive_energy(
     Args:
         w: one row for each neuron, as in `hyperspherical_energy`.
         projection: "random" or "group", drawn anew at every call, or one of `RandomProjection`, `GroupProjection`; a
-            `LearnedProjection`; or matrices of your own, of shape (k, D) or (draws, k, D).
+            `LearnedProjection`; or matrices of your own, of shape (k, D) or (num_projections, k, D).
         s, half_space, angular, normalization, eps: as in `hyperspherical_energy`.
         rng: what a projection is drawn from: a `numpy.random.Generator`, a `torch.Generator`, a key of JAX or MLX, a
             `tf.random.Generator`. None is the framework's own source; JAX has none and needs a key.
@@ -160,8 +160,7 @@ def _check_matrix(matrix: Any, w: Array, axes: tuple[int, ...] = (2, 3)) -> None
     shape = tuple(getattr(matrix, "shape", ()))
     if len(shape) not in axes or shape[-1] != w.shape[1]:
         raise ValueError(
-            f"projection must have shape (k, D){' or (draws, k, D)' * (3 in axes)} with D = {w.shape[1]}, the inputs "
-            f"of a neuron, "
-            f"got {shape if shape else repr(matrix)}"
+            f"projection must have shape (k, D){' or (num_projections, k, D)' * (3 in axes)} with D = {w.shape[1]}, "
+            f"the inputs of a neuron, got {shape if shape else repr(matrix)}"
         )
     compute_dtype(matrix, "projection")

@@ -40,23 +40,23 @@ def _check_learned(rule: Any) -> None:
 
 @dataclass(frozen=True)
 class RandomProjection:
-    """Every draw multiplies the rows by a matrix of normal numbers; the energy is the mean over draws.
+    """Rows are multiplied by matrices of normal numbers, and the energy is the mean over these matrices.
 
     Args:
         dim: of the projected rows.
-        draws: matrices that are drawn for one energy. The default of both is that of the official code.
+        num_projections: how many matrices are drawn for one energy. The default of both is that of the official code.
     """
 
     dim: int = 40
-    draws: int = 20
+    num_projections: int = 20
 
     def __post_init__(self) -> None:
         _check_whole(self.dim, "dim", 2)
-        _check_whole(self.draws, "draws", 1)
+        _check_whole(self.num_projections, "num_projections", 1)
 
     def project(self, w: Array, normal: Normal, xp: Any) -> Array:
-        """The rows (n, D) in every draw, (draws, n, dim)."""
-        return xp.matmul(w, xp.matrix_transpose(normal((self.draws, self.dim, w.shape[1]))))
+        """The rows (n, D) times each matrix, (num_projections, n, dim)."""
+        return xp.matmul(w, xp.matrix_transpose(normal((self.num_projections, self.dim, w.shape[1]))))
 
 
 @dataclass(frozen=True)

@@ -171,8 +171,8 @@ class RieszKernel:
     def second_derivative(self, t: Array, xp: Any) -> Array:
         """(s/2) (s/2 + 1) t^(-s/2 - 2), or 1/(2 t^2) for s = 0; 0 below eps."""
         clamped = xp.clamp(t, self.eps)
-        curvature = self._power(clamped, xp)[1] / clamped * -(0.5 * self.s + 1.0)
-        return xp.where(t < self.eps, xp.zeros_like(t), curvature)
+        second = self._power(clamped, xp)[1] / clamped * -(0.5 * self.s + 1.0)
+        return xp.where(t < self.eps, xp.zeros_like(t), second)
 
     def _power(self, t: Array, xp: Any) -> tuple[Array, Array]:
         inverse = xp.reciprocal(t)
@@ -222,8 +222,8 @@ class AngularKernel:
         clamped, angle, rate = self._angle(t, xp)
         slope = self._power(angle, xp)[1]
         plain = rate * (1.0 / self.factor)
-        curvature = slope * rate * ((clamped - 2.0) * plain * plain - (self.s + 1.0) * rate / angle)
-        return xp.where(t < self.eps, xp.zeros_like(t), curvature)
+        second = slope * rate * ((clamped - 2.0) * plain * plain - (self.s + 1.0) * rate / angle)
+        return xp.where(t < self.eps, xp.zeros_like(t), second)
 
     def _angle(self, t: Array, xp: Any) -> tuple[Array, Array, Array]:
         """t, but eps where it is less, the angle a there, and da/dt."""

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
     from eccentric_core.checks import Array, Number
     from eccentric_core.engine.kernels import PairKernel
-    from eccentric_core.engine.sweep import Forms
+    from eccentric_core.engine.sweep import Operands
 
 
 def pair_sum(
@@ -266,7 +266,7 @@ class PairSum:
         total, *gradients = self._by_batches(self._gradients, backend, dtype, scaled)
         grad_h = None
         if not isinstance(h, float):
-            grad_h = _along(scaled, gradients, backend.xp) * (-0.5 / backend.xp.astype(h, scaled.x.dtype, copy=False))
+            grad_h = _inner(scaled, gradients, backend.xp) * (-0.5 / backend.xp.astype(h, scaled.x.dtype, copy=False))
         return _as(x.dtype, (total, *_times(gradients, scales), grad_h), backend.xp)
 
     def hvp(self, backend: Backend, arrays: Sequence[Any], directions: Sequence[Any]) -> tuple[Any, ...]:
@@ -277,24 +277,24 @@ class PairSum:
         """
         xp, (x, y, e, h), (u, v, de, r) = backend.xp, arrays, directions
         scaled, scales, dtype = self._scaled(backend, x, y, e, h, wide=self.wide)
-        along = [
+        tangents = [
             a if a is None else xp.zeros_like(a) if given is None else xp.astype(given, a.dtype, copy=False)
             for given, a in zip((u, v, de), scaled, strict=True)
         ]
         # The same constant is taken from all directions: their differences don't change, and rounding becomes less.
-        centre = xp.mean(along[0], axis=-2, keepdims=True)
-        along[:2] = (a if a is None else a - centre for a in along[:2])
-        along = _times(along, scales)
+        centre = xp.mean(tangents[0], axis=-2, keepdims=True)
+        tangents[:2] = (a if a is None else a - centre for a in tangents[:2])
+        tangents = _times(tangents, scales)
         if isinstance(h, float):
-            changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *along))
+            changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *tangents))
             return _as(x.dtype, (*_times(changes, scales), None), xp)
         h = xp.astype(h, scaled.x.dtype, copy=False)
         rate = xp.zeros_like(h) if r is None else xp.astype(r, h.dtype, copy=False) / h
         rates = [rate[..., None, None] * power for power in (0.5, 0.5, 1.0)]
-        along = [a if a is None else a - b for a, b in zip(along, _times(scaled, rates), strict=True)]
+        tangents = [a if a is None else a - b for a, b in zip(tangents, _times(scaled, rates), strict=True)]
         gradients = self._by_batches(self._gradients, backend, dtype, scaled)[1:]
-        changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *along))
-        turn = _along(scaled, changes, xp) + _along(along, gradients, xp) - _along(scaled, gradients, xp) * rate
+        changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *tangents))
+        turn = _inner(scaled, changes, xp) + _inner(tangents, gradients, xp) - _inner(scaled, gradients, xp) * rate
         turned = [a if a is None else a - b for a, b in zip(changes, _times(gradients, rates), strict=True)]
         return _as(x.dtype, (*_times(turned, scales), turn * (-0.5 / h)), xp)
 
@@ -326,12 +326,12 @@ class PairSum:
             return (dense_value(x, y, e, self.kernel, xp),)
         sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
 
-        def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
+        def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
             total = tile_value(Rows(*x), Rows(*y), self.kernel, xp, masked=diagonal)
             # Off the diagonal of one set a pair counts in both orders.
             return (total if diagonal or len(sets) == 2 else total * 2.0,), (None,)
 
-        def templates(x: Forms) -> tuple[Array, ...]:
+        def templates(x: Operands) -> tuple[Array, ...]:
             return (_total_like(x, xp),)
 
         return (sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)[0][0],)
@@ -346,12 +346,12 @@ class PairSum:
         sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
-        def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
+        def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
             options = {"slope": slope, "diagonal": diagonal, "masked": diagonal}
             total, moment_x, *moment_y = tile_value_and_moments(Rows(*x), Rows(*y), self.kernel, xp, **options)
             return (total if diagonal or len(sets) == 2 else total * 2.0, moment_x), (None, *moment_y)
 
-        def templates(x: Forms) -> tuple[Array, ...]:
+        def templates(x: Operands) -> tuple[Array, ...]:
             return _total_like(x, xp), Rows(*x).columns
 
         sums = sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)
@@ -360,7 +360,7 @@ class PairSum:
             gradient_of_moments(rows, other, moment, slope, xp)
             for rows, other, moment in zip(sets, reversed(sets), moments, strict=True)
         ]
-        return sums[0][0], *_of_ends(gradients, e)
+        return sums[0][0], *_from_row_sums(gradients, e)
 
     def _hvp(
         self,
@@ -380,11 +380,11 @@ class PairSum:
             sets.append(prepare_direction(prepare(y, None, xp, dtype=dtype), v, None, xp))
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
-        def step(x: Forms, y: Forms, *, diagonal: bool) -> Any:
+        def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
             options = {"slope": slope, "diagonal": diagonal, "masked": diagonal}
             return tile_second_moments(Tangents(*x), Tangents(*y), self.kernel, xp, **options)
 
-        def templates(x: Forms) -> tuple[Array, ...]:
+        def templates(x: Operands) -> tuple[Array, ...]:
             columns = Tangents(*x).columns
             return columns[..., :1, :], columns[..., 1:, :], columns
 
@@ -393,7 +393,7 @@ class PairSum:
             derivative_of_moments(rows, other, moments, slope, xp)
             for rows, other, moments in zip(sets, reversed(sets), sums, strict=True)
         ]
-        return _of_ends(changes, e)
+        return _from_row_sums(changes, e)
 
     def _is_dense(self, backend: Backend, x: Array, y: Array | None) -> bool:
         """Whether all pairs fit into one tile, or the loop cannot count rows that are a symbol."""
@@ -414,8 +414,8 @@ class PairSum:
             return function(backend, dtype, *arrays)
         # Leading axes become one, and the rows of many small batches share a tile.
         xp, batches, tile = backend.xp, math.prod(lead), self._tile_rows(backend, x)
-        of_a_batch = math.prod(max(1, min(tile, rows.shape[-2])) for rows in (x, x if y is None else y))
-        step = max(1, tile * tile // of_a_batch)
+        pairs_per_batch = math.prod(max(1, min(tile, rows.shape[-2])) for rows in (x, x if y is None else y))
+        step = max(1, tile * tile // pairs_per_batch)
         flat = [a if a is None else xp.reshape(a, (batches, *a.shape[-2:])) for a in arrays]
         starts = range(0, max(batches, 1), step)
         parts = [
@@ -429,7 +429,7 @@ class PairSum:
         return tuple(a if a is None else xp.reshape(a, (*lead, *a.shape[1:])) for a in joined)
 
 
-def _of_ends(gradients: Sequence[tuple[Array, Array]], e: Array | None) -> tuple[Array | None, ...]:
+def _from_row_sums(gradients: Sequence[tuple[Array, Array]], e: Array | None) -> tuple[Array | None, ...]:
     """The gradients with respect to x, y and e from sums over the pairs of each row."""
     # Of one set a row is at either end of its pairs.
     factor = 4.0 if len(gradients) == 1 else 2.0
@@ -437,7 +437,7 @@ def _of_ends(gradients: Sequence[tuple[Array, Array]], e: Array | None) -> tuple
     return gradients[0][0] * factor, grad_y, None if e is None else gradients[0][1] * (0.5 * factor)
 
 
-def _along(rows: Sequence[Any], gradients: Sequence[Any], xp: Any) -> Array:
+def _inner(rows: Sequence[Any], gradients: Sequence[Any], xp: Any) -> Array:
     """<G, X> of all rows, and 2 <W, E>."""
     products = [xp.sum(g * x, axis=(-2, -1)) for g, x in zip(gradients, rows, strict=True) if g is not None]
     return sum(products[:-1], start=products[-1] * (1.0 if gradients[2] is None else 2.0))
@@ -451,5 +451,5 @@ def _as(dtype: Any, arrays: Sequence[Any], xp: Any) -> tuple[Any, ...]:
     return tuple(a if a is None else xp.astype(a, dtype, copy=False) for a in arrays)
 
 
-def _total_like(forms: Forms, xp: Any) -> Array:
-    return xp.sum(Rows(*forms).left, axis=(-2, -1))
+def _total_like(operands: Operands, xp: Any) -> Array:
+    return xp.sum(Rows(*operands).left, axis=(-2, -1))

@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from eccentric_core.backend import Backend
     from eccentric_core.checks import Array
 
-# Arrays that hold the same rows: of shape (..., n, c), or as columns of shape (..., c, n).
-Forms: TypeAlias = "tuple[Array, ...]"
-# What a tile adds to each block: tuples of arrays or Nones. Of a block with itself, what it adds to that block.
+# What a tile multiplies: arrays that hold the same rows, of shape (..., n, c), or as columns of shape (..., c, n).
+Operands: TypeAlias = "tuple[Array, ...]"
+# What a tile adds to each block: tuples of arrays or Nones. On the diagonal, one tuple.
 Step: TypeAlias = "Callable[..., tuple[tuple[Array | None, ...], ...]]"
 # Arrays of the shapes of what a tile can add to some rows: totals of shape (...), then columns of shape (..., w, p).
-Templates: TypeAlias = "Callable[[Forms], tuple[Array, ...]]"
+Templates: TypeAlias = "Callable[[Operands], tuple[Array, ...]]"
 
 
 class _Group(NamedTuple):
     """Blocks of one size."""
 
     count: Any
-    blocks: Forms
+    blocks: Operands
 
 
 def sweep(
-    sets: Sequence[Forms],
+    sets: Sequence[Operands],
     axes: Sequence[int],
     step: Step,
     templates: Templates,
@@ -46,10 +46,10 @@ def sweep(
     """Visit every tile of one set with itself or of one set with another, and sum what they add.
 
     Args:
-        sets: the forms of one set or of two; all have the same leading axes.
-        axes: the axis of the rows in each form, -2 or -1.
+        sets: the operands of one set or of two; all have the same leading axes.
+        axes: the axis of the rows in each operand, -2 or -1.
         step: step(rows, others, diagonal=...) gives what a tile adds to its rows and to the others.
-        templates: maps the forms of some rows to arrays of the shapes of what a tile can add to them.
+        templates: maps the operands of some rows to arrays of the shapes of what a tile can add to them.
         backend: the loop.
         tile_rows: rows of a tile, p.
         totals: how many of these are totals. Of two sets the first keeps them.
@@ -57,10 +57,10 @@ def sweep(
     Returns:
         For every set what the templates list, of all its rows: shapes (...) and (..., w, n).
     """
-    sizes = [backend.shape(forms[0])[axes[0]] for forms in sets]
+    sizes = [backend.shape(operands[0])[axes[0]] for operands in sets]
     if len(sets) == 1 and isinstance(sizes[0], int) and sizes[0] <= tile_rows:
         return [list(step(sets[0], sets[0], diagonal=True)[0])]
-    groups = [_groups(forms, axes, n, backend, tile_rows) for n, forms in zip(sizes, sets, strict=True)]
+    groups = [_groups(operands, axes, n, backend, tile_rows) for n, operands in zip(sizes, sets, strict=True)]
     sums = [[backend.zero_sums(templates, group.blocks, group.count) for group in some] for some in groups]
     loops = _Loops(step, backend)
     if len(sets) == 1:
@@ -78,12 +78,12 @@ def sweep(
     ]
 
 
-def _joined(of_groups: Sequence[Any], n: Any, backend: Backend, *, is_total: bool) -> Array:
+def _joined(by_group: Sequence[Any], n: Any, backend: Backend, *, is_total: bool) -> Array:
     """One kind of sums over all groups of n rows."""
     if not is_total:
-        columns = [backend.join_columns(sums) for sums in of_groups]
+        columns = [backend.join_columns(sums) for sums in by_group]
         return columns[0] if len(columns) == 1 else backend.xp.concat(columns, axis=-1)[..., :n]
-    present = [total for sums in of_groups if (total := backend.sum_of_blocks(sums)) is not None]
+    present = [total for sums in by_group if (total := backend.sum_of_blocks(sums)) is not None]
     return sum(present[1:], start=present[0]) if present else None
 
 
@@ -104,44 +104,44 @@ class _Loops(NamedTuple):
             # come once.
             i = turn % k
             j = (i + turn // k + 1) % k
-            of_i, of_j = self.step(self._take(group, i), self._take(group, j), diagonal=False)
-            return self._add(self._add(sums, i, of_i), j, of_j)
+            sums_i, sums_j = self.step(self._take(group, i), self._take(group, j), diagonal=False)
+            return self._add(self._add(sums, i, sums_i), j, sums_j)
 
         sums = self.backend.repeat(k, diagonal, sums)
         return self.backend.repeat(k * (k - 1) // 2, upper, sums)
 
-    def between(self, group: _Group, other: _Group, sums: Any, of_other: Any) -> tuple[Any, Any]:
+    def between(self, group: _Group, other: _Group, sums: Any, other_sums: Any) -> tuple[Any, Any]:
         """The tiles of a group with another."""
 
         def body(turn: Any, carry: Any) -> Any:
             i, j = turn // other.count, turn % other.count
-            of_i, of_j = self.step(self._take(group, i), self._take(other, j), diagonal=False)
-            return self._add(carry[0], i, of_i), self._add(carry[1], j, of_j)
+            sums_i, sums_j = self.step(self._take(group, i), self._take(other, j), diagonal=False)
+            return self._add(carry[0], i, sums_i), self._add(carry[1], j, sums_j)
 
-        carry: tuple[Any, Any] = self.backend.repeat(group.count * other.count, body, (sums, of_other))
+        carry: tuple[Any, Any] = self.backend.repeat(group.count * other.count, body, (sums, other_sums))
         return carry
 
-    def _take(self, group: _Group, i: Any) -> Forms:
-        return tuple(self.backend.take(form, i) for form in group.blocks)
+    def _take(self, group: _Group, i: Any) -> Operands:
+        return tuple(self.backend.take(operand, i) for operand in group.blocks)
 
     def _add(self, sums: Any, i: Any, values: tuple[Array | None, ...]) -> Any:
         pairs = zip(sums, values, strict=True)
         return tuple(old if value is None else self.backend.add(old, i, value) for old, value in pairs)
 
 
-def _groups(forms: Forms, axes: Sequence[int], n: Any, backend: Backend, tile_rows: int) -> list[_Group]:
+def _groups(operands: Operands, axes: Sequence[int], n: Any, backend: Backend, tile_rows: int) -> list[_Group]:
     """The blocks of p of n rows, and the rest as one smaller block."""
     size = backend.minimum(tile_rows, n)
     count = n // size
 
     def group(start: Any, count: Any, size: Any) -> _Group:
-        parts = zip(forms, axes, strict=True)
-        return _Group(count, tuple(backend.blocks(form, axis, start, count, size) for form, axis in parts))
+        parts = zip(operands, axes, strict=True)
+        return _Group(count, tuple(backend.blocks(operand, axis, start, count, size) for operand, axis in parts))
 
     rest = n - count * size
     groups = [group(0, count, size)]
     if not isinstance(rest, int):
-        # A loop of no turns is traced all the same, over arrays that may not be empty: there is always one row to cut.
-        cut = group(n - (some := rest + 1 - backend.minimum(1, rest)), 1, some)
-        return [*groups, cut._replace(count=backend.minimum(1, rest))]
+        # A loop of no turns is traced all the same, over arrays that may not be empty: so one row is taken at least.
+        remainder = group(n - (some := rest + 1 - backend.minimum(1, rest)), 1, some)
+        return [*groups, remainder._replace(count=backend.minimum(1, rest))]
     return [*groups, group(count * size, 1, rest)] if rest else groups

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Rows(NamedTuple):
-    """Rows in the forms that a tile multiplies: left times right makes t, columns times slopes make moments.
+    """The operands that a tile multiplies: left times right makes t, columns times slopes make moments.
 
     As columns, because the product then is as wide as the tile, which every BLAS likes better than d + 1.
     """
@@ -58,7 +58,7 @@ TANGENT_AXES = (*ROW_AXES, -2, -1)
 
 
 def prepare(x: Array, e: Array | None, xp: Any, *, dtype: Any = None) -> Rows:
-    """Bring rows near the origin, of shape (..., n, d), into the forms of a tile.
+    """Make the operands of tiles from rows near the origin, of shape (..., n, d).
 
     Args:
         x: the rows; moments have their dtype.
@@ -156,10 +156,10 @@ def tile_second_moments(
         w, q = xp.zero_diagonal(w), xp.zero_diagonal(q)
     w = w - slope
     w_t, q_t = xp.matrix_transpose(w), xp.matrix_transpose(q)
-    of_x = (xp.sum(w, axis=-1)[..., None, :], xp.matmul(y.minus_u, w_t), xp.matmul(y.columns, q_t))
+    moments_x = (xp.sum(w, axis=-1)[..., None, :], xp.matmul(y.minus_u, w_t), xp.matmul(y.columns, q_t))
     if diagonal:
-        return (of_x,)
-    return of_x, (xp.sum(w, axis=-2)[..., None, :], xp.matmul(x.minus_u, w), xp.matmul(x.columns, q))
+        return (moments_x,)
+    return moments_x, (xp.sum(w, axis=-2)[..., None, :], xp.matmul(x.minus_u, w), xp.matmul(x.columns, q))
 
 
 def gradient_of_moments(

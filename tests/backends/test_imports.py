@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import json
 
 import pytest
@@ -119,3 +121,10 @@ def test_jax_starts_no_backend_at_import(python):
     """Options such as those of `jax.distributed.initialize` must be set before."""
     program = "import eccentric_jax; from jax._src import xla_bridge; print(xla_bridge.backends_are_initialized())"
     assert python(program) == "False\n"
+
+
+@pytest.mark.parametrize("name", ["torch", "jax", "tensorflow", "keras", "mlx"])
+def test_the_example_of_a_package(name):
+    result = doctest.testmod(importlib.import_module(f"eccentric_{name}"))
+    assert result.attempted > 0
+    assert result.failed == 0

@@ -149,9 +149,9 @@ def test_regularize_does_to_every_layer_what_the_papers_do(options, hidden, outp
 
 def test_images_and_layers_of_few_inputs_are_not_projected():
     """Nor is a transposed convolution of 8 channels and 4 places."""
-    found = regularize(network(), projection=RandomProjection(dim=32, draws=3))
+    found = regularize(network(), projection=RandomProjection(dim=32, num_projections=3))
     assert {name: regularizer.projection for name, regularizer in found.items() if regularizer.projection} == {
-        "hidden": RandomProjection(dim=32, draws=3)
+        "hidden": RandomProjection(dim=32, num_projections=3)
     }
 
 

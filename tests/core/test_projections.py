@@ -36,7 +36,7 @@ def test_random_projection_is_the_mean_over_draws(library, rng, tolerance):
     w = rng.standard_normal((25, 60))
     matrices = np.random.default_rng(3).standard_normal((5, 12, 60))
     known = np.mean([oracle.hyperspherical(w @ p.T, 1, half_space=True) for p in matrices])
-    rule = RandomProjection(dim=12, draws=5)
+    rule = RandomProjection(dim=12, num_projections=5)
     drawn = compressive_energy(library.array(w), rule, 1, half_space=True, rng=np.random.default_rng(3))
     given = compressive_energy(library.array(w), library.array(matrices), 1, half_space=True)
     for value in (drawn, given):
@@ -220,7 +220,7 @@ def test_bad_projections(projection, error, message):
     ("make", "message"),
     [
         (lambda: RandomProjection(dim=1), "dim must be a whole number, 2 or more, got 1"),
-        (lambda: RandomProjection(draws=0), "draws must be a whole number, 1 or more, got 0"),
+        (lambda: RandomProjection(num_projections=0), "num_projections must be a whole number, 1 or more, got 0"),
         (lambda: RandomProjection(dim=2.0), "dim must be a whole number"),
         (lambda: GroupProjection(0), "groups must be a whole number, 1 or more, got 0"),
         (lambda: GroupProjection(of="rows"), 'of must be "inputs" or "neurons", got \'rows\''),
@@ -259,15 +259,15 @@ def test_other_bad_input():
 
 def test_what_the_papers_do_with_which_layer():
     policy = Policy(EnergyOptions(half_space=True), projection="random")
-    hidden = policy.of_layer(288, output=False, channels=32)
+    hidden = policy.for_layer(288, output=False, channels=32)
     assert hidden == (1.0, EnergyOptions(half_space=True), RandomProjection())
-    assert policy.of_layer(128, output=True) == (10.0, EnergyOptions(), RandomProjection())
-    assert policy.of_layer(75, output=False, channels=3)[2] is None  # images
-    assert policy.of_layer(40, output=False)[2] is None  # nothing to compress
-    assert policy.of_layer(41, output=False)[2] == RandomProjection()
-    assert Policy(EnergyOptions(s=1, angular=True)).of_layer(9, output=True)[0] == 1.0
-    assert Policy(EnergyOptions(s=0, angular=True)).of_layer(9, output=False)[0] == 1.0
-    assert Policy(EnergyOptions(), 0.5, 3.0).of_layer(9, output=True)[0] == 1.5
+    assert policy.for_layer(128, output=True) == (10.0, EnergyOptions(), RandomProjection())
+    assert policy.for_layer(75, output=False, channels=3)[2] is None  # images
+    assert policy.for_layer(40, output=False)[2] is None  # nothing to compress
+    assert policy.for_layer(41, output=False)[2] == RandomProjection()
+    assert Policy(EnergyOptions(s=1, angular=True)).for_layer(9, output=True)[0] == 1.0
+    assert Policy(EnergyOptions(s=0, angular=True)).for_layer(9, output=False)[0] == 1.0
+    assert Policy(EnergyOptions(), 0.5, 3.0).for_layer(9, output=True)[0] == 1.5
 
 
 def test_a_projection_onto_everything_changes_nothing(rng):
