@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
@@ -105,6 +106,9 @@ def computed(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
     """The value of a call and its gradients, contiguous as operators promise them."""
     with no_autocast(tensors[0]):
         return tuple(r.contiguous() for r in call.value_and_gradients(BACKEND, *tensors))
+
+
+computed.__signature__ = inspect.signature(computed)  # autograd asks for it in every call
 
 
 class _ValueAndGradients(torch.autograd.Function):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -17,11 +18,14 @@ from eccentric_core.checks import (
     nonnegative_array,
     parameter,
 )
+from eccentric_core.derivatives import pushed_forward
 from eccentric_core.engine.kernels import LogarithmicKernel
 from eccentric_core.engine.pairs import PairSum, spread
 from eccentric_core.theory.scale import cached_scale, check_scale, paper_scale, resolve_scale, traced_scale
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike
 
     from eccentric_core.checks import Array, Floats, Number, Scale
@@ -74,12 +78,11 @@ def eccentric_loss(z: Array, mu: Number = 1.0, *, scale: Scale = "paper", group:
     return static.backend.run(_loss, *arguments, method=static.method, f=static.f, group=group)
 
 
-def _loss(backend: Backend, z: Array, mu: Any, scale: Any, *, method: str | None, f: PairSum, group: Any) -> Array:
+def _loss(backend: Backend, z: Array, mu: Any, scale: Any, *, method: str | None, f: Confined, group: Any) -> Array:
     z, scale = _entered(backend, z, mu, scale, method)
     everyone = None if group is None else backend.gather(z, group)
-    n = backend.rows(z if everyone is None else everyone)
-    repulsion = backend.differentiable(f, z, everyone, None, spread(scale, z, backend))
-    loss = backend.xp.sum(z * z, axis=(-2, -1)) / n - repulsion * (mu * scale / (n * (n - 1.0)))
+    weight = spread(mu * scale, z, backend)
+    loss = backend.differentiable(f, z, everyone, spread(scale, z, backend), weight)
     return loss if group is None else backend.total(loss, group)
 
 
@@ -105,15 +108,13 @@ def eccentric_loss_and_grad(z: Array, mu: Number = 1.0, *, scale: Scale = "paper
 
 
 def _loss_and_grad(
-    backend: Backend, z: Array, mu: Any, scale: Any, *, method: str | None, f: PairSum
+    backend: Backend, z: Array, mu: Any, scale: Any, *, method: str | None, f: Confined
 ) -> tuple[Array, Array]:
     dtype = z.dtype
     z, scale = _entered(backend, z, mu, scale, method)
-    n = backend.rows(z)
-    weight = mu * scale / (n * (n - 1.0))
-    repulsion, grad, *_ = backend.value_and_gradients(f, z, None, None, spread(scale, z, backend))
-    loss = backend.xp.sum(z * z, axis=(-2, -1)) / n - repulsion * weight
-    return loss, backend.xp.astype(z * (2.0 / n) - grad * weight, dtype, copy=False)
+    weight = spread(mu * scale, z, backend)
+    loss, grad, *_ = backend.value_and_gradients(f, z, None, spread(scale, z, backend), weight)
+    return loss, backend.xp.astype(grad, dtype, copy=False)
 
 
 def pair_kernel(x: Array, y: Array, mu: Number = 1.0, *, scale: Scale = "paper") -> Array:
@@ -194,12 +195,73 @@ def repulsive_force(
         return (2.0 * m * root / (s + 1.0 / s))[()]
 
 
+@dataclass(frozen=True)
+class Confined:
+    """Equation 1 as a function to differentiate: of rows x, rows y or None, a bandwidth h and a weight b.
+
+        mean_i |x_i|^2 - b / (n (n-1)) S,   S the sum over pairs
+
+    The pairs are those of x, or those of x and y, where y are the rows of all processes and n is their number. h and b
+    are numbers or tensors of shape (...). One function and not two, as each operation that a framework differentiates
+    by itself takes time in a small batch.
+
+    Attributes:
+        pairs: S as a function to differentiate.
+    """
+
+    pairs: PairSum
+
+    def value(self, backend: Backend, x: Array, y: Array | None, h: Any, b: Any) -> Array:
+        """The value, of shape (...)."""
+        n = backend.rows(x if y is None else y)
+        return self._value(backend, x, n, b, self.pairs.value(backend, x, y, None, h))
+
+    def value_and_gradients(
+        self, backend: Backend, x: Array, y: Array | None, h: Any, b: Any
+    ) -> tuple[Array | None, ...]:
+        """The value, and its gradient with respect to each of x, y, h and b; None for what is None or a number."""
+        n = backend.rows(x if y is None else y)
+        total, grad_x, grad_y, _, grad_h = self.pairs.value_and_gradients(backend, x, y, None, h)
+        grad_x, grad_y, grad_h = _weighted((grad_x, grad_y, grad_h), b, n)
+        grad_b = None if isinstance(b, float) else total / (-n * (n - 1.0))
+        return self._value(backend, x, n, b, total), x * (2.0 / n) + grad_x, grad_y, grad_h, grad_b
+
+    def hvp(self, backend: Backend, arrays: Sequence[Any], directions: Sequence[Any]) -> tuple[Array | None, ...]:
+        """The derivative of each gradient along the directions of all; a direction may be None for 0."""
+        (x, y, h, b), (u, v, r, rate) = arrays, directions
+        n = backend.rows(x if y is None else y)
+        change_x, change_y, _, change_h = self.pairs.hvp(backend, (x, y, None, h), (u, v, None, r))
+        changes = _weighted((change_x, change_y, change_h), b, n)
+        if u is not None:
+            changes[0] = changes[0] + u * (2.0 / n)
+        if isinstance(b, float):
+            return *changes, None
+        total, grad_x, grad_y, _, grad_h = self.pairs.value_and_gradients(backend, x, y, None, h)
+        gradients = (grad_x, grad_y, grad_h)
+        if rate is not None:
+            with_b = _weighted(gradients, rate, n)
+            changes = [a if a is None else a + other for a, other in zip(changes, with_b, strict=True)]
+        present = [(g, d) for g, d in zip(gradients, (u, v, r), strict=True) if g is not None]
+        change = pushed_forward(total, [g for g, _ in present], [d for _, d in present], backend.xp)
+        return *changes, change / (-n * (n - 1.0))
+
+    def _value(self, backend: Backend, x: Array, n: Any, b: Any, total: Array) -> Array:
+        return backend.xp.sum(x * x, axis=(-2, -1)) / n - total * (b / (n * (n - 1.0)))
+
+
+def _weighted(gradients: Sequence[Array | None], b: Any, n: Any) -> list[Any]:
+    """The gradients of S with respect to x, y and h, times -b / (n (n-1))."""
+    weight = b / (-n * (n - 1.0))
+    for_rows = weight if isinstance(b, float) else weight[..., None, None]
+    return [g if g is None else g * by for g, by in zip(gradients, (for_rows, for_rows, weight), strict=True)]
+
+
 class _Static(NamedTuple):
     """What a compiled formula depends on beside arrays and numbers."""
 
     backend: Backend
     method: str | None  # by which M is computed from a mu that is a tensor
-    f: PairSum
+    f: Confined
 
 
 def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[tuple[Array, Any, Any], _Static]:
@@ -210,7 +272,7 @@ def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[tuple[Ar
     mu, scale, method = _parameters(backend, z, d, mu, scale)
     # Not a comparison's result: of a number that a compiler traces that would be no constant.
     wide = False if isinstance(mu, float) and mu <= _WIDE_ABOVE else True  # noqa: SIM211
-    return (z, mu, scale), _Static(backend, method, PairSum(LogarithmicKernel(), wide))
+    return (z, mu, scale), _Static(backend, method, Confined(PairSum(LogarithmicKernel(), wide)))
 
 
 def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tuple[Any, Any, str | None]:
