@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import os
 import subprocess
@@ -89,6 +90,10 @@ class Framework:
             if kind == "evaluated":
                 return self.numpy(results)
             return tuple(map(self.numpy, results))
+
+    def forget(self):
+        """Forget what was compiled."""
+        self._kept.clear()
 
     def signature(self, arrays):  # noqa: ARG002
         """What a compiled function depends on, beside itself."""
@@ -209,6 +214,10 @@ class TorchCompiled(Torch):
             warnings.simplefilter("ignore", DeprecationWarning)  # PyTorch's compiler warns of its own use of PyTorch
             yield
 
+    def forget(self):
+        super().forget()
+        self.torch.compiler.reset()
+
     def evaluated(self, f):
         return self.torch.compile(f, fullgraph=True, dynamic=True)
 
@@ -230,6 +239,10 @@ class Jax(Framework):
         if hasattr(self.jax, "enable_x64"):
             return self.jax.enable_x64(True)
         return importlib.import_module("jax.experimental").enable_x64()  # JAX before 0.8
+
+    def forget(self):
+        super().forget()
+        self.jax.clear_caches()
 
     def array(self, values, dtype):
         return self.jax.numpy.asarray(np.asarray(values).astype(dtype))
@@ -372,13 +385,26 @@ FRAMEWORKS = {
 PLAIN = tuple(name for name, kind in FRAMEWORKS.items() if kind.plain)
 
 
+_MADE = []
+
+
 @cache
 def _framework(name):
     framework = FRAMEWORKS[name](name)
+    _MADE.append(framework)
     with warnings.catch_warnings():  # frameworks warn of each other and of Python at import
         warnings.simplefilter("ignore")
         framework.module.eccentric_loss  # noqa: B018  an import that fails is an error, not a skip
     return framework
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """What was compiled for the tests of a file is forgotten after it: all of it would take gigabytes."""
+    yield
+    for framework in _MADE:
+        framework.forget()
+    gc.collect()
 
 
 @pytest.fixture(params=FRAMEWORKS)
