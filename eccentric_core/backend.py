@@ -17,7 +17,7 @@ import array_api_compat
 import array_api_compat.numpy as compat_numpy
 import numpy as np
 
-from eccentric_core.checks import Array, compute_dtype, dtype_name, parameter_error
+from eccentric_core.checks import Array, compute_dtype, dtype_name, is_real, parameter_error
 from eccentric_core.derivatives import Call
 
 if TYPE_CHECKING:
@@ -89,7 +89,8 @@ class Backend:
 
     def scalar(self, value: Any, like: Array, name: str) -> Array:
         """A 0-d tensor of the framework beside an array."""
-        if tuple(value.shape) != () or (not self.compiling() and _backend_or_none(value) is not self):
+        foreign = not self.compiling() and _backend_or_none(value) is not self
+        if tuple(value.shape) != () or foreign or not is_real(value) or self.refusal(value) is not None:
             raise parameter_error(name, value)
         return self.beside(value, like)
 

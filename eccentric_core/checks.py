@@ -47,6 +47,11 @@ def compute_dtype(array: Array, name: str) -> str:
     return _COMPUTED_IN[dtype]
 
 
+def is_real(array: Array) -> bool:
+    """Whether the dtype is of real numbers, whole or floating."""
+    return dtype_name(array).startswith(("float", "bfloat", "int", "uint"))
+
+
 def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: int = 1) -> tuple[int, int]:
     """Check a batch of latent vectors of shape (..., n, d) by its static facts alone; return (n, d)."""
     shape = tuple(array.shape)

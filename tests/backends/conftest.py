@@ -128,6 +128,8 @@ class NumPy(Framework):
     adapter = "eccentric_core"
     plain = True
 
+    tensor = staticmethod(np.asarray)
+
     def array(self, values, dtype):
         return np.asarray(values).astype(dtype)
 
@@ -165,7 +167,10 @@ class ArrayApiStrict(NumPy):
     def array(self, values, dtype):
         if dtype not in ("float32", "float64"):
             pytest.skip("the standard has no dtype of half precision")
-        return importlib.import_module("array_api_strict").asarray(np.asarray(values).astype(dtype))
+        return self.tensor(np.asarray(values).astype(dtype))
+
+    def tensor(self, value):
+        return importlib.import_module("array_api_strict").asarray(value)
 
 
 class Torch(Framework):
@@ -174,6 +179,9 @@ class Torch(Framework):
     @property
     def torch(self):
         return importlib.import_module("torch")
+
+    def tensor(self, value):
+        return self.torch.tensor(value)
 
     def array(self, values, dtype):
         return self.torch.tensor(np.asarray(values, np.float64)).to(getattr(self.torch, dtype))
@@ -244,8 +252,11 @@ class Jax(Framework):
         super().forget()
         self.jax.clear_caches()
 
+    def tensor(self, value):
+        return self.jax.numpy.asarray(value)
+
     def array(self, values, dtype):
-        return self.jax.numpy.asarray(np.asarray(values).astype(dtype))
+        return self.tensor(np.asarray(values).astype(dtype))
 
     def differentiated(self, f):
         def g(cotangent, *xs):
@@ -277,8 +288,11 @@ class TensorFlow(Framework):
     def tf(self):
         return importlib.import_module("tensorflow")
 
+    def tensor(self, value):
+        return self.tf.constant(value)
+
     def array(self, values, dtype):
-        return self.tf.constant(np.asarray(values).astype(dtype))
+        return self.tensor(np.asarray(values).astype(dtype))
 
     def differentiated(self, f):
         def g(cotangent, *xs):
@@ -335,6 +349,9 @@ class Mlx(Framework):
     @property
     def mx(self):
         return importlib.import_module("mlx.core")
+
+    def tensor(self, value):
+        return self.mx.array(value)
 
     def array(self, values, dtype):
         kind = {"bool": "bool_"}.get(dtype, dtype)

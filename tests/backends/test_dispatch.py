@@ -117,6 +117,21 @@ def test_libraries_do_not_mix(differentiable):
             eccentric_loss(good, group="x")
 
 
+@pytest.mark.parametrize("value", [True, 1.0j, [1.5]], ids=["bool", "complex", "vector"])
+def test_a_tensor_that_is_no_real_number(framework, value):
+    """It is no mu, no M and no bandwidth: nothing is made of its real part, or of a 1."""
+    with framework.context(double=False):
+        rows = framework.array(np.ones((4, 3)), "float32")
+        number = framework.tensor(value)
+        for name, f in {
+            "mu": lambda x: eccentric_loss(rows, x),
+            "scale": lambda x: eccentric_loss(rows, scale=x),
+            "bandwidth": lambda x: pair_sum(rows, kernel=LogarithmicKernel(), bandwidth=x),
+        }.items():
+            with pytest.raises(TypeError, match=f"^{name} must be a real number or a 0-d tensor"):
+                f(number)
+
+
 @pytest.mark.parametrize("kernel", [object(), "log", None], ids=["object", "text", "none"])
 def test_no_kernel(differentiable, kernel):
     with differentiable.context(double=False):
