@@ -105,6 +105,12 @@ def as_float(value: Any) -> float:
         return math.inf if value > 0 else -math.inf
 
 
+def static_float(value: Any) -> float:
+    """A number as a float that is a constant of what is compiled, as one that selects a formula must be."""
+    # By way of a text, which PyTorch's compiler makes of constants alone.
+    return float(f"{float(value)}")
+
+
 def parameter_error(name: str, value: Any) -> TypeError:
     """What to say of a parameter that is no number."""
     if isinstance(value, list | tuple):

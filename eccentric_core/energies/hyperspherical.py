@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from eccentric_core.backend import Backend, backend_of
-from eccentric_core.checks import check_batch, check_number, compute_dtype
+from eccentric_core.checks import check_batch, check_number, compute_dtype, static_float
 from eccentric_core.engine.kernels import AngularKernel, AntipodalKernel, GaussianKernel, RieszKernel, default_eps
 from eccentric_core.engine.pairs import PairSum
 from eccentric_core.engine.precision import ROUNDOFF
@@ -229,11 +229,9 @@ def energy_of(dtype: str, options: EnergyOptions) -> MeanEnergy:
     """The energy of rows that are computed in a dtype, from arguments that are checked."""
     s, half_space, angular, normalization, eps = options
     check_number(s, "s", "a number, 0 or more")
+    s = static_float(s)
     if not 0 <= s <= 100:
-        # float(s), as dynamo can't write a number that is traced.
-        raise ValueError(
-            f"s must be from 0 to 100, got {float(s)}; 0 is the logarithm, 1 and 2 are those of the papers"
-        )
+        raise ValueError(f"s must be from 0 to 100, got {s!r}; 0 is the logarithm, 1 and 2 are those of the papers")
     for name, flag in (("half_space", half_space), ("angular", angular)):
         if not isinstance(flag, bool | np.bool_):
             raise TypeError(f"{name} must be True or False, got {flag!r}")
@@ -241,10 +239,11 @@ def energy_of(dtype: str, options: EnergyOptions) -> MeanEnergy:
         raise ValueError(f'normalization must be "paper" or "official", got {normalization!r}')
     if eps is not None:
         check_number(eps, "eps", "None or a positive number")
+        eps = static_float(eps)
         if not 1e-30 <= eps <= 1.0:
-            raise ValueError(f"eps must be from 1e-30 to 1, got {float(eps)}; None chooses it")
-    s, official, roundoff = float(s), normalization == "official", ROUNDOFF[dtype]
-    linear_below = default_eps(s, roundoff) if eps is None or official else float(eps)
+            raise ValueError(f"eps must be from 1e-30 to 1, got {eps!r}; None chooses it")
+    official, roundoff = normalization == "official", ROUNDOFF[dtype]
+    linear_below = default_eps(s, roundoff) if eps is None or official else eps
     if linear_below ** (-0.5 * s - 2.0) > (1e30 if dtype == "float32" else 1e290):
         raise ValueError(f"eps must not be so small that eps^(-s/2 - 2) overflows in {dtype}, got {eps!r} at s = {s:g}")
     kernel: RieszKernel | AngularKernel
@@ -254,7 +253,7 @@ def energy_of(dtype: str, options: EnergyOptions) -> MeanEnergy:
         kernel = AngularKernel(s, linear_below, roundoff)
     else:
         kernel = RieszKernel(s, linear_below)
-    constant = (_ADDED_TO_SQUARES if eps is None else float(eps)) if official else 0.0
+    constant = (_ADDED_TO_SQUARES if eps is None else eps) if official else 0.0
     factor = 2.0 if official and s == 0 and not angular else 1.0
     return MeanEnergy(
         PairSum(AntipodalKernel(kernel) if half_space else kernel), kernel if half_space else None, constant, factor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from functools import partial
 
 import numpy as np
 import oracle
@@ -19,7 +20,7 @@ from eccentric_core import eccentric_loss_and_grad as core_loss_and_grad
 from eccentric_core.derivatives import Call
 from eccentric_core.engine.encoding import encode, text_of
 from eccentric_core.engine.pairs import PairSum
-from eccentric_torch import EccentricLoss, eccentric_loss, pair_sum
+from eccentric_torch import EccentricLoss, eccentric_loss, hyperspherical_energy, pair_sum
 
 # PyTorch's compiler warns of its own use of PyTorch.
 pytestmark = [
@@ -321,3 +322,15 @@ def test_products_are_exact_whatever_the_setting(precision, tolerance):
     true_loss, true_grad = core_loss_and_grad(z.detach().numpy().astype(np.float64))
     assert abs(value.item() - true_loss) <= tolerance["float32"] * abs(true_loss)
     assert np.linalg.norm(z.grad.numpy() - true_grad) <= tolerance["float32"] * np.linalg.norm(true_grad)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler warns of its own use of PyTorch
+def test_a_compiled_graph_of_another_exponent():
+    """The exponent is a constant of a graph: Inductor refuses one that is traced in this energy."""
+    torch._dynamo.reset()
+    w = batch(30, 6).requires_grad_()
+    options = {"half_space": True, "angular": True}
+    for s in (2.5, 3.5):
+        f = torch.compile(partial(hyperspherical_energy, s=s, **options), fullgraph=True, dynamic=True)
+        f(w).backward()
+        assert f(w).item() == pytest.approx(hyperspherical_energy(w, s, **options).item())
