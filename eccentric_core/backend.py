@@ -89,8 +89,10 @@ class Backend:
 
     def scalar(self, value: Any, like: Array, name: str) -> Array:
         """A 0-d tensor of the framework beside an array."""
-        foreign = not self.compiling() and _backend_or_none(value) is not self
-        if tuple(value.shape) != () or foreign or not is_real(value) or self.refusal(value) is not None:
+        good = tuple(value.shape) == ()
+        if good and not self.compiling():  # a compiler makes tensors of NumPy's numbers
+            good = _backend_or_none(value) is self and is_real(value) and self.refusal(value) is None
+        if not good:
             raise parameter_error(name, value)
         return self.beside(value, like)
 

@@ -37,12 +37,14 @@ def differentiated(value_and_gradients: Callable[..., Any], hvp: Callable[..., A
 def run(backend: Backend, formula: Callable[..., Any], arrays: list[Any], static: dict[str, Any]) -> Any:
     """A formula of rows (n, d) as one graph, with derivatives with respect to its tensors.
 
-    There is a graph for all numbers of rows but the small ones, which are computed otherwise. Numbers are arguments.
+    Each dimension has a graph for all numbers of rows, and one for each small one, which is computed otherwise. Numbers
+    are arguments.
     """
     present = tuple(k for k, a in enumerate(arrays) if isinstance(a, tf.Tensor | tf.Variable))
-    few = tuple(min(arrays[k].shape[-2], FEW_ROWS + 1) for k in present if len(arrays[k].shape) > 1)
+    shapes = [tuple(arrays[k].shape) for k in present if len(arrays[k].shape) > 1]
+    sizes = tuple((min(shape[-2], FEW_ROWS + 1), shape[-1]) for shape in shapes)
     rest = [None if a is None or k in present else backend.beside(a, arrays[0]) for k, a in enumerate(arrays)]
-    graph = _graph(backend, formula, tuple(static.items()), present, few)
+    graph = _graph(backend, formula, tuple(static.items()), present, sizes)
 
     def placed(tensors: Any) -> list[Any]:
         found = dict(zip(present, tensors, strict=True))

@@ -170,3 +170,11 @@ def test_indexed_slices_and_variables_are_taken(tolerance):
     z = tf.Variable(rows(70, 3))
     true_loss, _ = oracle.loss_and_grad(z.numpy(), 1.0, float(kernel_scale(3)))
     assert abs(eccentric_loss(z) - true_loss) <= tolerance["float64"] * abs(true_loss)
+
+
+def test_an_eager_graph_knows_its_dimension(rng):
+    """M follows from it and from a mu that is a tensor: a graph that serves several dimensions would not know it."""
+    for d in (8, 5, 4, 7):
+        z = rng.standard_normal((70, d))
+        loss = eccentric_loss(tf.constant(z), tf.constant(1.5, tf.float64))
+        assert float(loss) == pytest.approx(float(eccentric_core.eccentric_loss(z, 1.5)), rel=1e-12)
