@@ -60,8 +60,8 @@ def pulled_back(cotangent: Array, gradients: Sequence[Array]) -> list[Array]:
     return [g * (cotangent[(..., *[None] * (len(g.shape) - lead))] if lead else cotangent) for g in gradients]
 
 
-def pushed_forward(value: Array, gradients: Sequence[Array], directions: Sequence[Array | None], xp: Any) -> Array:
-    """The derivative of a value along directions of the tensors; None stands for 0."""
+def pushed_forward(value: Array, gradients: Sequence[Any], directions: Sequence[Array | None], xp: Any) -> Array:
+    """The derivative of a value along directions of its arguments; None stands for 0, and needs no gradient."""
     lead = len(value.shape)
     terms = [
         xp.sum(g * u, axis=tuple(range(lead - len(g.shape), 0))) if len(g.shape) > lead else g * u

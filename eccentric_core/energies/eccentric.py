@@ -241,9 +241,7 @@ class Confined:
         if rate is not None:
             with_b = _weighted(gradients, rate, n)
             changes = [a if a is None else a + other for a, other in zip(changes, with_b, strict=True)]
-        present = [(g, d) for g, d in zip(gradients, (u, v, r), strict=True) if g is not None]
-        change = pushed_forward(total, [g for g, _ in present], [d for _, d in present], backend.xp)
-        return *changes, change / (-n * (n - 1.0))
+        return *changes, pushed_forward(total, gradients, (u, v, r), backend.xp) / (-n * (n - 1.0))
 
     def _value(self, backend: Backend, x: Array, n: Any, b: Any, total: Array) -> Array:
         return backend.xp.sum(x * x, axis=(-2, -1)) / n - total * (b / (n * (n - 1.0)))

@@ -402,24 +402,23 @@ FRAMEWORKS = {
 PLAIN = tuple(name for name, kind in FRAMEWORKS.items() if kind.plain)
 
 
-_MADE = []
+_MADE = {}
 
 
-@cache
 def _framework(name):
-    framework = FRAMEWORKS[name](name)
-    _MADE.append(framework)
-    with warnings.catch_warnings():  # frameworks warn of each other and of Python at import
-        warnings.simplefilter("ignore")
-        framework.module.eccentric_loss  # noqa: B018  an import that fails is an error, not a skip
-    return framework
+    if name not in _MADE:
+        _MADE[name] = FRAMEWORKS[name](name)
+        with warnings.catch_warnings():  # frameworks warn of each other and of Python at import
+            warnings.simplefilter("ignore")
+            _MADE[name].module.eccentric_loss  # noqa: B018  an import that fails is an error, not a skip
+    return _MADE[name]
 
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
     """What was compiled for the tests of a file is forgotten after it: all of it would take gigabytes."""
     yield
-    for framework in _MADE:
+    for framework in _MADE.values():
         framework.forget()
     gc.collect()
 

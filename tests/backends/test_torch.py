@@ -324,7 +324,6 @@ def test_products_are_exact_whatever_the_setting(precision, tolerance):
     assert np.linalg.norm(z.grad.numpy() - true_grad) <= tolerance["float32"] * np.linalg.norm(true_grad)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # PyTorch's compiler warns of its own use of PyTorch
 def test_a_compiled_graph_of_another_exponent():
     """The exponent is a constant of a graph: Inductor refuses one that is traced in this energy."""
     torch._dynamo.reset()

@@ -427,8 +427,8 @@ def test_derivatives_with_respect_to_all_of_equation_1(tensors, y_rows, lead, rn
         np.testing.assert_allclose(product, (after - before) / 2e-5, rtol=1e-8, atol=1e-8)
     for some in (*([k] for k in present), present):
         after, before = (f.value_and_gradients(NUMPY, *moved(step, some))[1:] for step in (1e-5, -1e-5))
-        along = [u if k in some else None for k, u in enumerate(directions)]
-        for k, change in enumerate(f.hvp(NUMPY, arrays, along)):
+        tangents = [u if k in some else None for k, u in enumerate(directions)]
+        for k, change in enumerate(f.hvp(NUMPY, arrays, tangents)):
             assert (change is None) == (k not in present)
             if change is not None:
                 np.testing.assert_allclose(change, (after[k] - before[k]) / 2e-5, rtol=1e-7, atol=1e-8)
