@@ -223,7 +223,11 @@ class TestDownload:
         load("mnist")
         assert (tmp_path / "user" / "eccentric" / "mnist" / IDX_FILES[0]).read_bytes() == small[IDX_FILES[0]]
 
-    @pytest.mark.parametrize("wrong", [b"no such page", gzip.compress(b"other digits"), gzip.compress(b"cut")[:-4]])
+    @pytest.mark.parametrize(
+        "wrong",
+        [b"no such page", gzip.compress(b"other digits"), gzip.compress(b"cut")[:-4]],
+        ids=["a page", "other digits", "cut short"],  # by default the bytes, which hold the time of compression
+    )
     def test_a_mirror_with_wrong_bytes_is_passed_over(self, mirrors, small, tmp_path, wrong):
         for path in (mirrors / "one").iterdir():
             path.write_bytes(wrong)
