@@ -21,7 +21,7 @@ from eccentric_core.checks import Array, compute_dtype, dtype_name, is_real, par
 from eccentric_core.derivatives import Call
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 # The functions and dtypes of the array API standard that the core uses. A backend whose library spells them otherwise
 # gives its own. A user's kernel may use whatever else the library has.
@@ -207,9 +207,10 @@ class Backend:
         """The sum over blocks."""
         return sums[0] if len(sums) == 1 or sums[0] is None else self.xp.sum(self.xp.stack(sums), axis=0)
 
-    def join_columns(self, sums: Any) -> Array:
-        """Blocks of columns, side by side."""
-        return sums[0] if len(sums) == 1 else self.xp.concat(sums, axis=-1)
+    def join_columns(self, groups: Sequence[Any]) -> Array:
+        """The blocks of columns of all groups, side by side."""
+        columns = [block for sums in groups for block in sums]
+        return columns[0] if len(columns) == 1 else self.xp.concat(columns, axis=-1)
 
     def repeat(self, count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
         """Carry body(0, .), ..., body(count - 1, .) on."""
@@ -249,8 +250,11 @@ class TracedBackend(Backend):
         """The sum over blocks."""
         return self.xp.sum(sums, axis=0)
 
-    def join_columns(self, sums: Any) -> Array:
-        """Blocks of columns, side by side."""
+    def join_columns(self, groups: Sequence[Any]) -> Array:
+        """The blocks of columns of all groups, side by side."""
+        return super().join_columns([[self._side_by_side(sums) for sums in groups]])
+
+    def _side_by_side(self, sums: Array) -> Array:
         count, *lead, width, size = self.shape(sums)
         return self.xp.reshape(self.xp.moveaxis(sums, 0, -2), (*lead, width, count * size))
 

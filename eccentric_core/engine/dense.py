@@ -4,6 +4,8 @@
 
     dS/dx_i = 2 sum_j w_ij (x_i - y_j),   dS/de_i = sum_j w_ij,   and twice as much of one set with itself
 
+The factors 2 and 4 are left to the caller, who scales the gradients anyway.
+
 It is the fast path of small batches, and what the tiled form (`eccentric_core.engine.tiles`) is tested against. The
 rows must be near the origin: the squares of an offset would cost digits.
 """
@@ -33,10 +35,10 @@ def dense_value(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, 
     return xp.sum(value if y is not None else xp.zero_diagonal(value), axis=(-2, -1))
 
 
-def dense_value_and_gradients(
+def dense_value_and_row_sums(
     x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any, *, dtype: Any = None
 ) -> tuple[Array, ...]:
-    """S and its gradients with respect to x, y (or None) and e (of shape (..., n, 1), or None).
+    """S, then sum_j w_ij (x_i - y_j), sum_i w_ij (y_j - x_i) (or None) and sum_j w_ij (or None), with e.
 
     The distances are computed in the dtype given, and the sums in that of the rows.
     """
@@ -52,10 +54,10 @@ def dense_value_and_gradients(
         w = w if vanishes_at_zero(kernel) and e is None else xp.zero_diagonal(w)
     total, weight = xp.sum(value, axis=(-2, -1)), xp.sum(w, axis=-1, keepdims=True)
     if y is None:
-        return total, (weight * x - xp.matmul(w, x)) * 4.0, None, None if e is None else weight * 2.0
+        return total, weight * x - xp.matmul(w, x), None, None if e is None else weight
     back = xp.matrix_transpose(w)
     grad_y = xp.sum(back, axis=-1, keepdims=True) * y - xp.matmul(back, x)
-    return total, (weight * x - xp.matmul(w, y)) * 2.0, grad_y * 2.0, None
+    return total, weight * x - xp.matmul(w, y), grad_y, None
 
 
 def _distances(x: Array, y: Array | None, e: Array | None, xp: Any) -> Array:

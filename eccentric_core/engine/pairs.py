@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from eccentric_core.backend import Backend, backend_of
 from eccentric_core.checks import check_bandwidth, check_batch, compute_dtype, dtype_name, parameter
-from eccentric_core.engine.dense import dense_value, dense_value_and_gradients
+from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
 from eccentric_core.engine.precision import few
 from eccentric_core.engine.sweep import sweep
 from eccentric_core.engine.tiles import (
@@ -263,20 +263,24 @@ class PairSum:
     ) -> tuple[Any, ...]:
         """The sum, and its gradient with respect to each of x, y, e and h; None for what is None or a number."""
         scaled, scales, dtype = self._scaled(backend, x, y, e, h, wide=self.wide)
-        total, *gradients = self._by_batches(self._gradients, backend, dtype, scaled)
+        total, *row_sums = self._by_batches(self._row_sums, backend, dtype, scaled)
+        factor = _factor(y)
         grad_h = None
         if not isinstance(h, float):
-            grad_h = _inner(scaled, gradients, backend.xp) * (-0.5 / backend.xp.astype(h, scaled.x.dtype, copy=False))
-        return _as(x.dtype, (total, *_times(gradients, scales), grad_h), backend.xp)
+            by_h = -0.5 * factor / backend.xp.astype(h, scaled.x.dtype, copy=False)
+            grad_h = _inner(scaled, row_sums, backend.xp) * by_h
+        return _as(x.dtype, (total, *_gradients(row_sums, scales, factor), grad_h), backend.xp)
 
     def hvp(self, backend: Backend, arrays: Sequence[Any], directions: Sequence[Any]) -> tuple[Any, ...]:
         """The derivative of each gradient along the directions of all; a direction may be None for 0.
 
         With X = x / sqrt(h), E = e / h and r the direction of h these move by X' = u / sqrt(h) - X r/(2h) and
-        E' = e' / h - E r/h. The gradients are G / sqrt(h), W / h and -(<G, X> + 2 <W, E>) / (2h).
+        E' = e' / h - E r/h. With the row sums G and W, and c = 2 or 4 (`_factor`), the gradients are c G / sqrt(h),
+        c W / (2h) and -c (<G, X> + <W, E>) / (2h).
         """
         xp, (x, y, e, h), (u, v, de, r) = backend.xp, arrays, directions
         scaled, scales, dtype = self._scaled(backend, x, y, e, h, wide=self.wide)
+        factor = _factor(y)
         tangents = [
             a if a is None else xp.zeros_like(a) if given is None else xp.astype(given, a.dtype, copy=False)
             for given, a in zip((u, v, de), scaled, strict=True)
@@ -286,17 +290,17 @@ class PairSum:
         tangents[:2] = (a if a is None else a - centre for a in tangents[:2])
         tangents = _times(tangents, scales)
         if isinstance(h, float):
-            changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *tangents))
-            return _as(x.dtype, (*_times(changes, scales), None), xp)
+            changes = self._by_batches(self._row_sum_derivatives, backend, dtype, (*scaled, *tangents))
+            return _as(x.dtype, (*_gradients(changes, scales, factor), None), xp)
         h = xp.astype(h, scaled.x.dtype, copy=False)
         rate = xp.zeros_like(h) if r is None else xp.astype(r, h.dtype, copy=False) / h
         rates = [rate[..., None, None] * power for power in (0.5, 0.5, 1.0)]
         tangents = [a if a is None else a - b for a, b in zip(tangents, _times(scaled, rates), strict=True)]
-        gradients = self._by_batches(self._gradients, backend, dtype, scaled)[1:]
-        changes = self._by_batches(self._hvp, backend, dtype, (*scaled, *tangents))
-        turn = _inner(scaled, changes, xp) + _inner(tangents, gradients, xp) - _inner(scaled, gradients, xp) * rate
-        turned = [a if a is None else a - b for a, b in zip(changes, _times(gradients, rates), strict=True)]
-        return _as(x.dtype, (*_times(turned, scales), turn * (-0.5 / h)), xp)
+        row_sums = self._by_batches(self._row_sums, backend, dtype, scaled)[1:]
+        changes = self._by_batches(self._row_sum_derivatives, backend, dtype, (*scaled, *tangents))
+        turn = _inner(scaled, changes, xp) + _inner(tangents, row_sums, xp) - _inner(scaled, row_sums, xp) * rate
+        turned = [a if a is None else a - b for a, b in zip(changes, _times(row_sums, rates), strict=True)]
+        return _as(x.dtype, (*_gradients(turned, scales, factor), turn * (-0.5 * factor / h)), xp)
 
     def _scaled(
         self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, *, wide: bool
@@ -336,13 +340,13 @@ class PairSum:
 
         return (sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)[0][0],)
 
-    def _gradients(
+    def _row_sums(
         self, backend: Backend, dtype: Any, x: Array, y: Array | None, e: Array | None
     ) -> tuple[Array | None, ...]:
-        """The sum and its gradients with respect to x, y and e, for h = 1."""
+        """The sum, and the sums of each row that make its gradients with respect to x, y and e (`_gradients`)."""
         xp = backend.xp
         if self._is_dense(backend, x, y):
-            return dense_value_and_gradients(x, y, e, self.kernel, xp, dtype=dtype)
+            return dense_value_and_row_sums(x, y, e, self.kernel, xp, dtype=dtype)
         sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
@@ -356,13 +360,13 @@ class PairSum:
 
         sums = sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)
         moments = (moment for _, moment in sums)
-        gradients = [
+        row_sums = [
             gradient_of_moments(rows, other, moment, slope, xp)
             for rows, other, moment in zip(sets, reversed(sets), moments, strict=True)
         ]
-        return sums[0][0], *_from_row_sums(gradients, e)
+        return sums[0][0], *_placed(row_sums, e)
 
-    def _hvp(
+    def _row_sum_derivatives(
         self,
         backend: Backend,
         dtype: Any,
@@ -373,7 +377,7 @@ class PairSum:
         v: Array | None,
         de: Array | None,
     ) -> tuple[Array | None, ...]:
-        """The derivatives of these gradients along u, v and de."""
+        """The derivatives of these sums along u, v and de."""
         xp = backend.xp
         sets = [prepare_direction(prepare(x, e, xp, dtype=dtype), u, de, xp)]
         if y is not None:
@@ -393,7 +397,7 @@ class PairSum:
             derivative_of_moments(rows, other, moments, slope, xp)
             for rows, other, moments in zip(sets, reversed(sets), sums, strict=True)
         ]
-        return _from_row_sums(changes, e)
+        return _placed(changes, e)
 
     def _is_dense(self, backend: Backend, x: Array, y: Array | None) -> bool:
         """Whether all pairs fit into one tile, or the loop cannot count rows that are a symbol."""
@@ -429,18 +433,26 @@ class PairSum:
         return tuple(a if a is None else xp.reshape(a, (*lead, *a.shape[1:])) for a in joined)
 
 
-def _from_row_sums(gradients: Sequence[tuple[Array, Array]], e: Array | None) -> tuple[Array | None, ...]:
+def _placed(row_sums: Sequence[tuple[Array, Array]], e: Array | None) -> tuple[Array | None, ...]:
+    """What belongs to x, y and e."""
+    (of_x, weight), *others = row_sums
+    return of_x, others[0][0] if others else None, None if e is None else weight
+
+
+def _factor(y: Array | None) -> float:
+    """2, the derivative of the square, and twice that of one set, where a row is at either end of its pairs."""
+    return 4.0 if y is None else 2.0
+
+
+def _gradients(row_sums: Sequence[Array | None], scales: Sequence[Any], factor: float) -> list[Array | None]:
     """The gradients with respect to x, y and e from sums over the pairs of each row."""
-    # Of one set a row is at either end of its pairs.
-    factor = 4.0 if len(gradients) == 1 else 2.0
-    grad_y = None if len(gradients) == 1 else gradients[1][0] * factor
-    return gradients[0][0] * factor, grad_y, None if e is None else gradients[0][1] * (0.5 * factor)
+    return _times(row_sums, [scale * by for scale, by in zip(scales, (factor, factor, 0.5 * factor), strict=True)])
 
 
-def _inner(rows: Sequence[Any], gradients: Sequence[Any], xp: Any) -> Array:
-    """<G, X> of all rows, and 2 <W, E>."""
-    products = [xp.sum(g * x, axis=(-2, -1)) for g, x in zip(gradients, rows, strict=True) if g is not None]
-    return sum(products[:-1], start=products[-1] * (1.0 if gradients[2] is None else 2.0))
+def _inner(rows: Sequence[Any], row_sums: Sequence[Any], xp: Any) -> Array:
+    """<g, X> of all rows, and <w, E>."""
+    products = [xp.sum(g * x, axis=(-2, -1)) for g, x in zip(row_sums, rows, strict=True) if g is not None]
+    return sum(products[1:], start=products[0])
 
 
 def _times(arrays: Sequence[Any], factors: Sequence[Any]) -> list[Any]:

@@ -166,10 +166,13 @@ def gradient_of_moments(
     x: Rows | Tangents, y: Rows | Tangents, moment: Array, slope: Array, xp: Any
 ) -> tuple[Array, Array]:
     """sum_j w_ij (x_i - y_j) and sum_j w_ij, of shapes (..., n, d) and (..., n, 1), from the moments of x."""
-    # What the constant part of w adds to the moments is a sum over all rows of y.
-    moment = moment + slope * xp.sum(y.columns, axis=-1, keepdims=True)
-    weight = moment[..., -1:, :]
-    gradient = x.columns[..., :-1, :] * weight - moment[..., :-1, :]
+    # What the constant part of w adds to the moments is a sum over all rows of y. The moments are not changed, and no
+    # result is a view of them: they are as large as the rows.
+    constant = slope * xp.sum(y.columns, axis=-1, keepdims=True)
+    weight = moment[..., -1:, :] + constant[..., -1:, :]
+    gradient = x.columns[..., :-1, :] * weight
+    gradient -= moment[..., :-1, :]  # in place where arrays can be changed
+    gradient -= constant[..., :-1, :]
     return xp.matrix_transpose(gradient), xp.matrix_transpose(weight)
 
 

@@ -441,7 +441,26 @@ def twice(request):
     return _framework(request.param)
 
 
-@pytest.fixture
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config, items):
+    """One process for all tests of a mode, so that it alone compiles for it; and no case twice that compiles the same.
+
+    The formulas are defined once for all modes: a case that is marked `eager` has another one beside it with the same
+    operations.
+    """
+    left_out = []
+    for item in items:
+        parameters = item.callspec.params if hasattr(item, "callspec") else {}
+        for fixture in ("framework", "differentiable", "twice"):
+            if (mode := parameters.get(fixture)) in FRAMEWORKS:
+                item.add_marker(pytest.mark.xdist_group(mode))
+                if FRAMEWORKS[mode].compiled and item.get_closest_marker("eager"):
+                    left_out.append(item)
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+
+
+@pytest.fixture(scope="session")
 def python():
     """Run a program in a fresh interpreter; give what it prints."""
 
@@ -461,22 +480,27 @@ def python():
     return run
 
 
-@pytest.fixture
-def processes(tmp_path):
-    """Run a program in some processes at once, each with its rank and a common file as arguments."""
+@pytest.fixture(scope="session")
+def processes(tmp_path_factory):
+    """Run a program in some processes, each with its rank and a common file as arguments; give what each prints."""
 
     def run(program, count):
-        command = [sys.executable, "-c", program]
+        meeting = tmp_path_factory.mktemp("processes") / "meeting"
         running = [
-            subprocess.Popen([*command, str(rank), str(tmp_path / "meeting")], stderr=subprocess.PIPE, text=True)
+            subprocess.Popen(
+                [sys.executable, "-c", program, str(rank), str(meeting)],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
             for rank in range(count)
         ]
         try:
-            errors = [process.communicate(timeout=120)[1] for process in running]
+            outputs, errors = zip(*(process.communicate(timeout=120) for process in running), strict=True)
         finally:
             for process in running:
                 process.kill()
-        # Where one fails the others lose their connection to it.
         assert not any(process.returncode for process in running), "\n".join(error[-2000:] for error in errors)
+        return outputs
 
     return run

@@ -41,8 +41,17 @@ def agree(results, expected, tolerance, cotangent=1.0):
         assert np.linalg.norm(grad - cotangent * true_grad) <= tolerance * np.linalg.norm(cotangent * true_grad)
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize(("n", "m"), [(90, 90), (2, 3), (1100, 80)])
+@pytest.mark.parametrize(
+    ("n", "m", "dtype"),
+    [
+        (90, 90, "float32"),
+        (2, 3, "float64"),
+        (1100, 80, "float64"),
+        pytest.param(90, 90, "float64", marks=pytest.mark.eager),
+        pytest.param(2, 3, "float32", marks=pytest.mark.eager),
+        pytest.param(1100, 80, "float32", marks=pytest.mark.eager),
+    ],
+)
 def test_value_and_gradients(differentiable, n, m, dtype, rng, tolerance):
     z = (1.5 * rng.standard_normal((n, 4)) + 0.5).astype(dtype)
     prior = rng.standard_normal((m, 4)).astype(dtype)
@@ -90,7 +99,7 @@ def test_second_derivatives(twice, rng):
         np.testing.assert_allclose(product, (a - b) / 2e-5, rtol=0, atol=1e-7 * np.abs(product).max())
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.eager), "bfloat16"])
 def test_half_precision(differentiable, dtype, rng):
     """Of 300 rows, whose pairs float16 cannot count."""
     z, prior = rng.standard_normal((300, 4)), rng.standard_normal((300, 4)) + 1

@@ -158,7 +158,7 @@ def test_an_unhashable_kernel(differentiable):
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.eager)])
 def test_pairs_of_a_row_with_itself(framework, dtype, rng, tolerance):
     """As V-statistics have them: n phi(0) more, and the same gradient."""
     x = rng.standard_normal((2, 70, 4)).astype(dtype)

@@ -2,7 +2,29 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
+
+# A program runs all cases of a framework, as starting it takes longer than they do, and prints what became of each.
+CASE = """
+import json, traceback
+
+
+def outcome(name, source, *arguments):
+    scope = dict(globals())
+    try:
+        exec(source, scope)
+        if "case" in scope:
+            scope["case"](*arguments)
+        error = ""
+    except Exception:
+        error = traceback.format_exc()
+    print(json.dumps([name, error]), flush=True)
+    return not error
+
+
+"""
 
 JAX = """
 import jax, jax.numpy as jnp, numpy as np
@@ -31,7 +53,7 @@ def same(value, expected):
 """
 
 
-CASES = {
+JAX_CASES = {
     # By shard_map as it is by default a value that all devices share is known for one, and counts once.
     "shard_map": """
 same(sharded(local, P())(z), loss)
@@ -92,9 +114,21 @@ assert np.linalg.norm(result - gradient) <= 1e-5 * np.linalg.norm(gradient)
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_jax(name, python):
-    python(JAX + CASES[name], XLA_FLAGS="--xla_force_host_platform_device_count=4", JAX_PLATFORMS="cpu")
+def outcomes(printed):
+    """The error of each case that was reached, "" where there was none."""
+    return dict(json.loads(line) for line in printed.splitlines() if line.startswith("["))
+
+
+@pytest.fixture(scope="module")
+def jax_outcomes(python):
+    program = f"{CASE}{JAX}\nfor item in {JAX_CASES!r}.items():\n    outcome(*item)\n"
+    return outcomes(python(program, XLA_FLAGS="--xla_force_host_platform_device_count=4", JAX_PLATFORMS="cpu"))
+
+
+@pytest.mark.xdist_group("jax.sharding")
+@pytest.mark.parametrize("name", JAX_CASES)
+def test_jax(name, jax_outcomes):
+    assert jax_outcomes[name] == ""
 
 
 TORCH = """
@@ -112,14 +146,18 @@ def same(value, expected):
     assert error <= 1e-12 * torch.linalg.norm(expected), (value, expected)
 
 
-def both(case):
+def run(cases):
     rank = int(sys.argv[1])
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method="file://" + sys.argv[2], rank=rank, world_size=PROCESSES)
     group = dist.group.WORLD
     whole = torch.from_numpy(np.random.default_rng(0).standard_normal((60, 4)))
     own = slice(20 * rank, 20 * (rank + 1))
-    case(whole, own, lambda z: eccentric_loss(z, 1.5), lambda z: eccentric_loss(z, 1.5, group=group), group)
+    single, spread = lambda z: eccentric_loss(z, 1.5), lambda z: eccentric_loss(z, 1.5, group=group)
+    for item in cases.items():
+        # Where one process fails the others lose their connection to it, and no case comes after it.
+        if not outcome(*item, whole, own, single, spread, group):
+            break
     dist.destroy_process_group()
 """
 
@@ -213,6 +251,12 @@ def case(whole, own, single, spread, group):
 }
 
 
+@pytest.fixture(scope="module")
+def torch_outcomes(processes):
+    return [outcomes(printed) for printed in processes(f"{CASE}{TORCH}\nrun({TORCH_CASES!r})\n", 3)]
+
+
+@pytest.mark.xdist_group("torch.distributed")
 @pytest.mark.parametrize("name", TORCH_CASES)
-def test_torch(name, processes):
-    processes(TORCH + TORCH_CASES[name] + "\nboth(case)\n", 3)
+def test_torch(name, torch_outcomes):
+    assert [process.get(name, "not reached") for process in torch_outcomes] == ["", "", ""]

@@ -25,11 +25,21 @@ VARIANTS = [
     {"half_space": half_space, "angular": angular, "normalization": normalization}
     for half_space, angular, normalization in itertools.product((False, True), (False, True), ("paper", "official"))
 ]
+
+
+def cases(indices, compiled, s=None):
+    """Some of the variants, each with its s; those of compiled modes have each option once with and once without."""
+    return [
+        pytest.param(*(() if s is None else (s[k],)), VARIANTS[k], marks=() if k in compiled else pytest.mark.eager)
+        for k in indices
+    ]
+
+
 # Every kind of formula, and every s with and without angles. The formulas are defined once: the tests of the core have
 # all of them with every s.
-CASES = list(zip((0, 1, 3.5, 2, 2, 0, 1, 1), VARIANTS, strict=True))
+CASES = cases(range(8), (2, 5), s=(0, 1, 3.5, 2, 2, 0, 1, 1))
 # Half of them, each option with and without each other one.
-HALF = [VARIANTS[k] for k in (0, 3, 5, 6)]
+HALF = cases((0, 3, 5, 6), (6,))
 
 
 def name_of(variant):
@@ -76,8 +86,11 @@ def test_official_and_paper_formulas(framework, s, variant, rng, tolerance):
         assert abs(alone - expected) <= tolerance["float64"] * abs(expected)
 
 
-@pytest.mark.parametrize("variant", [VARIANTS[5], VARIANTS[6]], ids=name_of)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(
+    ("dtype", "variant"),
+    [("float64", VARIANTS[5]), ("float32", VARIANTS[6])],
+    ids=["float64, half official", "float32, half angular paper"],
+)
 def test_several_tiles(framework, dtype, variant, rng, tolerance):
     w = neurons(rng, 1300, 9).astype(dtype)
     results = framework.value_and_grad(energy(framework, 1, **variant), w)
@@ -85,7 +98,7 @@ def test_several_tiles(framework, dtype, variant, rng, tolerance):
     agree(results, hyperspherical_energy_and_grad(w.astype(np.float64), 1, **variant), tolerance[dtype])
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.eager), "bfloat16", "float32"])
 def test_kernels_of_convolutions_in_every_dtype(framework, dtype, rng):
     # The inputs of a neuron must be known.
     shape = (70, 24) if framework.name == "tensorflow-unknown" else (70, 4, 3, 2)
@@ -135,8 +148,7 @@ def test_nan_flows(framework, rng):
     assert np.isnan(grad[3]).all()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
-@pytest.mark.parametrize("t", [2, 0.5])
+@pytest.mark.parametrize(("t", "dtype"), [(2, "float64"), (0.5, "float32")])
 def test_uniformity(differentiable, t, dtype, rng, tolerance):
     z, u = rng.standard_normal((2, 3, 70, 5)).astype(dtype)
 
@@ -155,7 +167,7 @@ def test_uniformity(differentiable, t, dtype, rng, tolerance):
         assert abs(np.sum(grad[k] * u[k], dtype=np.float64) - c[k] * slope[k]) <= limit
 
 
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("dtype", ["float64", pytest.param("float32", marks=pytest.mark.eager)])
 def test_given_projections(differentiable, dtype, rng, tolerance):
     """The mean over matrices, with derivatives with respect to both."""
     w, matrices = neurons(rng, 30, 50).astype(dtype), rng.standard_normal((3, 8, 50)).astype(dtype)

@@ -23,7 +23,6 @@ print(json.dumps([name for name in {frameworks} if name in sys.modules]))
         ("eccentric_torch", "", "torch"),
         ("eccentric_jax", "", "jax"),
         ("eccentric_tensorflow", "tensorflow", "keras"),
-        ("eccentric_tensorflow", "jax", "keras"),
         ("eccentric_tensorflow", "torch", "keras"),
     ],
 )

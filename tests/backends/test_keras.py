@@ -241,7 +241,7 @@ for make in (EccentricRegularizer, EccentricLoss):
 
 @pytest.mark.parametrize(
     ("backend", "jit_compile"),
-    [("tensorflow", False), ("tensorflow", True), ("jax", True), ("jax", False), ("torch", False)],
+    [("tensorflow", False), ("tensorflow", True), ("jax", True), ("torch", False)],
 )
 def test_a_change_of_lam_and_mu_takes_effect_in_a_compiled_model(backend, jit_compile, python):
     python(CHANGES.format(backend=backend, jit_compile=jit_compile), KERAS_BACKEND=backend)
