@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,10 @@ import pytest
 
 from eccentric_core import backend as backends
 from eccentric_core.backend import NAMESPACE, Backend, Namespace
+
+# pytest runs a process for each core. With more threads than that the processes wait for each other, in OpenMP at every
+# small operation, and all of them, and the processes that they start, take several times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Relative tolerances of a loss and of a gradient (by norm), keyed by the dtype that was computed in.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}

@@ -1,4 +1,4 @@
-"""Times of the contenders of one library; as a script, `_timing.py LIBRARY REPEAT LARGEST`, as JSON."""
+"""Times of the contenders of one library; as a script, `_timing.py LIBRARY REPEAT LARGEST DIM...`, as JSON."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ import numpy as np
 from _contenders import CONTESTS, LOOP_STEPS, jax_compiled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 ROWS = (100, 1000, 4096, 16384)
-DIMS = (8, 64, 512)
 _SMALL_ROWS = 1000
 _MANY_ROWS = 10_000
 _PRODUCT_SIZE = 2048
@@ -38,11 +37,11 @@ def batch(rows: int, dim: int) -> np.ndarray:
     return np.random.default_rng(0).standard_normal((rows, dim)).astype(np.float32)
 
 
-def measure_cells(library: str, repeat: int, largest: int) -> list[dict[str, float]]:
+def measure_cells(library: str, repeat: int, largest: int, dims: Sequence[int]) -> list[dict[str, float]]:
     """For every n and d the median seconds of each contender, and the ratios."""
     contest = CONTESTS[library]
     cells = []
-    for dim in DIMS:
+    for dim in dims:
         for rows in ROWS:
             if rows > largest:
                 continue
@@ -98,9 +97,9 @@ def measure_compilation(repeat: int) -> list[dict[str, float]]:
     return [{"n": n, "d": d, "seconds": value} for (n, d), value in zip(sizes, seconds.values(), strict=True)]
 
 
-def measure_framework(library: str, repeat: int, largest: int) -> dict[str, Any]:
+def measure_framework(library: str, repeat: int, largest: int, dims: Sequence[int]) -> dict[str, Any]:
     module = importlib.import_module(library)
-    result: dict[str, Any] = {"version": module.__version__, "times": measure_cells(library, repeat, largest)}
+    result: dict[str, Any] = {"version": module.__version__, "times": measure_cells(library, repeat, largest, dims)}
     match library:
         case "torch":
             result["threads"] = module.get_num_threads()
@@ -111,4 +110,5 @@ def measure_framework(library: str, repeat: int, largest: int) -> dict[str, Any]
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure_framework(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))))
+    repeat, largest, *dims = map(int, sys.argv[2:])
+    print(json.dumps(measure_framework(sys.argv[1], repeat, largest, dims)))

@@ -41,7 +41,7 @@ from scipy.special import gammaln
 from eccentric_core import kernel_scale, stationary_radius
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 FRAMEWORKS = ("torch", "jax", "tensorflow")
 SECTIONS = ("radii", "engine", *FRAMEWORKS, "mhe", "models", "memory")
@@ -56,6 +56,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="what to measure (default: everything)")
     parser.add_argument("--repeat", type=int, default=7, metavar="N", help="timed turns of each contender (default 7)")
     parser.add_argument("--largest", type=int, default=16384, metavar="N", help="largest n of a batch (default 16384)")
+    parser.add_argument(
+        "--dims",
+        type=int,
+        nargs="+",
+        default=[8, 64, 512],
+        metavar="D",
+        help="dimensions of a batch (default 8 64 512)",
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything as JSON")
     options = parser.parse_args(argv)
     try:
@@ -64,6 +72,8 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(f"argument --repeat: must be 1 or more, got {options.repeat}")
         if options.largest < 100:
             raise UsageError(f"argument --largest: must be 100 or more, got {options.largest}")
+        if min(options.dims) < 2:
+            raise UsageError(f"argument --dims: must be 2 or more, got {min(options.dims)}")
         outputs = open_outputs(("--json", options.json, ()))
     except UsageError as error:
         parser.error(str(error))
@@ -77,7 +87,7 @@ def main(argv: list[str] | None = None) -> int:
                 case "radii":
                     report[section] = measure_radii(console, options.repeat)
                 case "engine":
-                    report[section] = measure_engine(console, options.repeat, options.largest)
+                    report[section] = measure_engine(console, options.repeat, options.largest, options.dims)
                 case "mhe":
                     report[section] = measure_hyperspherical(console, options.repeat, options.largest)
                 case "models":
@@ -85,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
                 case "memory":
                     report[section] = measure_memory(console)
                 case _ if is_installed(section):
-                    result = measure_framework(console, section, options.repeat, options.largest)
+                    result = measure_framework(console, section, options.repeat, options.largest, options.dims)
                     report["machine"][section] = result.pop("version")
                     report[section] = result
                 case _:
@@ -183,14 +193,14 @@ def radius_by_bisection(dim: int, mu: float) -> float:
     return float(bisect(excess, 0.8 * np.sqrt(dim), 1.2 * np.sqrt(dim), xtol=1e-13, rtol=1e-13))
 
 
-def measure_engine(console: Screen, repeat: int, largest: int) -> list[dict[str, float]]:
-    cells = measure_cells("numpy", repeat, largest)
+def measure_engine(console: Screen, repeat: int, largest: int, dims: Sequence[int]) -> list[dict[str, float]]:
+    cells = measure_cells("numpy", repeat, largest, dims)
     print_times(console, "NumPy", "numpy", cells)
     return cells
 
 
-def measure_framework(console: Screen, library: str, repeat: int, largest: int) -> dict[str, Any]:
-    result: dict[str, Any] = run_alone("_timing.py", library, repeat, largest)
+def measure_framework(console: Screen, library: str, repeat: int, largest: int, dims: Sequence[int]) -> dict[str, Any]:
+    result: dict[str, Any] = run_alone("_timing.py", library, repeat, largest, *dims)
     print_times(console, f"{library} {result['version']}", library, result["times"])
     if floor := result.get("floor"):
         console.print(

@@ -216,7 +216,7 @@ class Plain:
     value, slope = Hidden.value, Hidden.slope
 
 
-@pytest.mark.parametrize("make", [factory, Plain])
+@pytest.mark.parametrize("make", [factory, pytest.param(Plain, marks=pytest.mark.eager)])
 def test_kernels_that_look_alike_stay_apart(framework, make, rng, tolerance):
     x = rng.standard_normal((70, 4))
     for factor in (1.0, 5.0, 1.0):

@@ -230,7 +230,7 @@ def test_no_batch_scores_below_its_floor(n, dim, mu, size, seed, scale):
     assert float(eccentric_loss(z, mu, scale=scale)) >= floor - 1e-12 * abs(floor)
 
 
-@pytest.mark.parametrize("beyond", [1e-7, 1e-5, 1e-3, 0.1, 1.0])
+@pytest.mark.parametrize("beyond", [1e-7, 1e-3, 1.0])
 @pytest.mark.parametrize("dim", [2, 3])
 def test_no_mixture_of_spheres_scores_below_the_radial_bound(dim, beyond):
     """The bound is one: not even the best mixtures of the centre and spheres cross it, just beyond the boundary too."""
@@ -254,7 +254,7 @@ def test_no_mixture_of_spheres_scores_below_the_radial_bound(dim, beyond):
 @pytest.mark.parametrize(("dim", "mu"), [(2, 1.6), (2, 5.0), (3, 4.0), (3, 30.0)])
 def test_the_least_potential_is_a_bound(dim, mu, rng):
     d = np.asarray(float(dim))
-    for _ in range(5):
+    for _ in range(2):
         radii = np.sort(rng.uniform(0, np.sqrt(mu), 4))
         weights = rng.dirichlet(np.ones(4))
         r = np.linspace(0, 4 * np.sqrt(mu), 100_001)

@@ -77,13 +77,14 @@ def test_radius_by_bisection():
 
 def measure(section, tmp_path):
     path = tmp_path / "report.json"
-    assert benchmark.main([section, "--largest", "100", "--repeat", "1", "--json", str(path)]) == 0
+    options = ("--largest", "100", "--dims", "8", "--repeat", "1", "--json", str(path))
+    assert benchmark.main([section, *options]) == 0
     return json.loads(path.read_text())
 
 
 def test_engine_section(tmp_path, capsys):
     rows = measure("engine", tmp_path)["engine"]
-    assert [(row["n"], row["d"]) for row in rows] == [(100, 8), (100, 64), (100, 512)]
+    assert [(row["n"], row["d"]) for row in rows] == [(100, 8)]
     assert all(row["ratio"] == pytest.approx(row["naive"] / row["core"]) for row in rows)
     assert "core" in capsys.readouterr().out
 
@@ -92,16 +93,15 @@ def test_framework_sections(section, tmp_path, capsys):
     report = measure(section, tmp_path)
     assert report["machine"][section]
     result = report[section]
-    assert [(cell["n"], cell["d"]) for cell in result["times"]] == [(100, 8), (100, 64), (100, 512)]
-    for cell in result["times"]:
-        assert cell.keys() >= FIELDS[section]
-        assert min(cell.values()) > 0
+    (cell,) = result["times"]
+    assert (cell["n"], cell["d"]) == (100, 8)
+    assert cell.keys() >= FIELDS[section]
     if section == "torch":
-        assert result["floor"]["floor_ratio"] > 0
+        floor = result["floor"]
+        assert floor["floor_ratio"] == pytest.approx(floor["seconds"] / floor["floor_seconds"])
         assert result["threads"] > 0
     if section == "jax":
         assert [row["n"] for row in result["compilation"]] == [512, 65_536]
-        assert all(row["seconds"] > 0 for row in result["compilation"])
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 100
     assert not any("…" in line for line in lines)
@@ -126,7 +126,7 @@ def test_ratios(monkeypatch):
     times = {"graph": 4.0, "xla": 6.0, "ours": 9.0, "ours_graph": 8.0, "ours_xla": 2.0}
     monkeypatch.setattr("_timing.take_turns", lambda *_: times)
     monkeypatch.setitem(CONTESTS, "tensorflow", replace(CONTESTS["tensorflow"], prepare=lambda _: {}))
-    (cell, *_) = measure_cells("tensorflow", 1, 100)
+    (cell,) = measure_cells("tensorflow", 1, 100, (8,))
     assert cell == {"n": 100, "d": 8, **times, "best_over_ours_best": 2.0}
 
 
@@ -143,11 +143,10 @@ def test_memory_of_hyperspherical_energies(installed):
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("half_space", [False, True])
-def test_contenders_for_mhe_agree(rng, section, half_space):
+def test_contenders_for_mhe_agree(rng, section):
     w = rng.standard_normal((70, 8)).astype(np.float32)
-    energy, grad = hyperspherical_energy_and_grad(w.astype(np.float64), half_space=half_space)
-    contenders = _spherical.contenders(section, w, half_space=half_space)
+    energy, grad = hyperspherical_energy_and_grad(w.astype(np.float64), half_space=True)
+    contenders = _spherical.contenders(section, w, half_space=True)
     assert set(contenders) == {"naive", "ours", "naive_compiled", "ours_compiled"}
     for contender in contenders.values():
         for _ in range(2):
@@ -190,7 +189,13 @@ def test_failed_process(monkeypatch, capsys):
 
 
 def test_bad_usage(capsys):
-    for arguments in (["wheels"], ["--repeat", "0"], ["--largest", "99"], ["--json", "/no/where.json"]):
+    for arguments in (
+        ["wheels"],
+        ["--repeat", "0"],
+        ["--largest", "99"],
+        ["--dims", "8", "1"],
+        ["--json", "/no/where.json"],
+    ):
         with pytest.raises(SystemExit) as caught:
             benchmark.main(arguments)
         assert caught.value.code == 2

@@ -153,15 +153,17 @@ def test_empirical_beyond_the_boundary_says_so():
         (["--force-plot", "/proc/figure.png"], ["--force-plot", "cannot write"]),
     ],
 )
-def test_bad_usage_is_one_line_and_status_2(arguments, words, tmp_path):
+def test_bad_usage_is_one_line_and_status_2(arguments, words, tmp_path, capsys):
     places = {"missing": tmp_path / "missing", "folder": tmp_path}
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
-    result = run(*[argument.format(**places) for argument in arguments])
-    assert result.returncode == 2
-    assert result.stdout == ""  # nothing was computed
-    assert result.stderr.count("\n") == 1
+    with pytest.raises(SystemExit) as caught:
+        radius_table.main([argument.format(**places) for argument in arguments])
+    assert caught.value.code == 2
+    printed, error = capsys.readouterr()
+    assert printed == ""  # nothing was computed
+    assert error.count("\n") == 1
     for word in words:
-        assert word in result.stderr
+        assert word in error
 
 
 def test_what_is_there_stays_until_the_end(tmp_path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +9,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import reproduce
-from filelock import FileLock
 from PIL import Image
 from reproduction import figures, tables
 from reproduction.page import machine
@@ -26,15 +24,15 @@ from eccentric_models.training import CHECKPOINT
 PICTURES = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "figure9", "figure10")
 
 
+# One process for all of this file: everything is run once.
+pytestmark = pytest.mark.xdist_group("reproduce")
+
+
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """Everything, once for all processes of pytest-xdist."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "smoke"
-    with FileLock(f"{folder}.lock"):
-        if not (folder / "out" / "report.md").exists():
-            options = ("--jobs", "2", "--runs", str(folder / "runs"), "--out", str(folder / "out"))
-            assert reproduce.main(["all", *options]) == 0
+    folder = tmp_path_factory.mktemp("smoke")
+    options = ("--jobs", "2", "--runs", str(folder / "runs"), "--out", str(folder / "out"))
+    assert reproduce.main(["all", *options]) == 0
     return folder
 
 
