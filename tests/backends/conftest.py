@@ -211,9 +211,13 @@ class Torch(Framework):
 
 
 class TorchCompiled(Torch):
-    """The function is compiled and autograd is called outside, as in a training loop."""
+    """The function is compiled and autograd is called outside, as in a training loop.
+
+    The graphs are those that Inductor gets, run operation by operation.
+    """
 
     compiled = True
+    backend = "aot_eager"
 
     @contextlib.contextmanager
     def context(self, double):  # noqa: ARG002
@@ -227,10 +231,14 @@ class TorchCompiled(Torch):
         self.torch.compiler.reset()
 
     def evaluated(self, f):
-        return self.torch.compile(f, fullgraph=True, dynamic=True)
+        return self.torch.compile(f, fullgraph=True, dynamic=True, backend=self.backend)
 
     def differentiated(self, f):
         return super().differentiated(self.evaluated(f))
+
+
+class TorchInductor(TorchCompiled):
+    backend = "inductor"
 
 
 class Jax(Framework):
@@ -390,6 +398,7 @@ FRAMEWORKS = {
     "array-api-strict": ArrayApiStrict,
     "torch": Torch,
     "torch-compile": TorchCompiled,
+    "torch-inductor": TorchInductor,
     "jax": Jax,
     "jax-jit": JaxJit,
     "tensorflow": TensorFlow,
@@ -400,6 +409,9 @@ FRAMEWORKS = {
     "mlx-compile": MlxCompiled,
 }
 PLAIN = tuple(name for name, kind in FRAMEWORKS.items() if kind.plain)
+# These compile C++, which takes a second or two for each kernel: every function comes once (test_compilers.py).
+COMPILERS = ("torch-inductor", "mlx-compile")
+MODES = tuple(name for name in FRAMEWORKS if name not in COMPILERS)
 
 
 _MADE = {}
@@ -423,19 +435,25 @@ def forgotten():
     gc.collect()
 
 
-@pytest.fixture(params=FRAMEWORKS)
+@pytest.fixture(params=MODES)
 def framework(request):
     """Every framework in every mode."""
     return _framework(request.param)
 
 
-@pytest.fixture(params=[name for name in FRAMEWORKS if name not in PLAIN])
+@pytest.fixture(params=[name for name in MODES if name not in PLAIN])
 def differentiable(request):
     """The frameworks whose loss is differentiated by the framework, in every mode."""
     return _framework(request.param)
 
 
-@pytest.fixture(params=[name for name in FRAMEWORKS if name != "torch-compile"])
+@pytest.fixture(params=COMPILERS)
+def compiler(request):
+    """The modes that compile C++."""
+    return _framework(request.param)
+
+
+@pytest.fixture(params=[name for name in MODES if name != "torch-compile"])
 def twice(request):
     """The modes with second derivatives."""
     return _framework(request.param)
@@ -451,7 +469,7 @@ def pytest_collection_modifyitems(config, items):
     left_out = []
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        for fixture in ("framework", "differentiable", "twice"):
+        for fixture in ("framework", "differentiable", "twice", "compiler"):
             if (mode := parameters.get(fixture)) in FRAMEWORKS:
                 item.add_marker(pytest.mark.xdist_group(mode))
                 if FRAMEWORKS[mode].compiled and item.get_closest_marker("eager"):
