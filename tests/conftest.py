@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import os
+import re
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -19,6 +20,32 @@ from eccentric_core.backend import NAMESPACE, Backend, Namespace
 # pytest runs a process for each core. With more threads than that the processes wait for each other, in OpenMP at every
 # small operation, and all of them, and the processes that they start, take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# What one process does alone: what it has compiled or computed for one test it has for the next ones.
+_MODE = re.compile(
+    r"tests/backends/[^[]*\[((numpy|array-api-strict|torch|jax|tensorflow|mlx)"
+    r"(-(compile|inductor|jit|function|unknown|xla))?)[-\]]"
+)
+_FILES = ("tests/backends/test_distributed.py", "tests/tools/test_reproduce.py")
+
+
+def scope_of(nodeid):
+    """The tests of a mode, or of a file, or one test. Marks for xdist's own groups are lost under pytest 9.2."""
+    if found := _MODE.match(nodeid):
+        return found[1]
+    path = nodeid.partition("::")[0]
+    return path if path in _FILES else nodeid
+
+
+def pytest_xdist_make_scheduler(config, log):
+    from xdist.scheduler.loadscope import LoadScopeScheduling
+
+    class ByScope(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            return scope_of(nodeid)
+
+    return ByScope(config, log)
+
 
 # Relative tolerances of a loss and of a gradient (by norm), keyed by the dtype that was computed in.
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}

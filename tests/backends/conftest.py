@@ -461,7 +461,7 @@ def twice(request):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """One process for all tests of a mode, so that it alone compiles for it; and no case twice that compiles the same.
+    """No case twice that compiles the same.
 
     The formulas are defined once for all modes: a case that is marked `eager` has another one beside it with the same
     operations.
@@ -469,11 +469,9 @@ def pytest_collection_modifyitems(config, items):
     left_out = []
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
-        for fixture in ("framework", "differentiable", "twice", "compiler"):
-            if (mode := parameters.get(fixture)) in FRAMEWORKS:
-                item.add_marker(pytest.mark.xdist_group(mode))
-                if FRAMEWORKS[mode].compiled and item.get_closest_marker("eager"):
-                    left_out.append(item)
+        modes = (parameters.get(fixture) for fixture in ("framework", "differentiable", "twice", "compiler"))
+        if item.get_closest_marker("eager") and any(mode in FRAMEWORKS and FRAMEWORKS[mode].compiled for mode in modes):
+            left_out.append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in set(left_out)]
 

@@ -125,7 +125,6 @@ def jax_outcomes(python):
     return outcomes(python(program, XLA_FLAGS="--xla_force_host_platform_device_count=4", JAX_PLATFORMS="cpu"))
 
 
-@pytest.mark.xdist_group("jax.sharding")
 @pytest.mark.parametrize("name", JAX_CASES)
 def test_jax(name, jax_outcomes):
     assert jax_outcomes[name] == ""
@@ -256,7 +255,6 @@ def torch_outcomes(processes):
     return [outcomes(printed) for printed in processes(f"{CASE}{TORCH}\nrun({TORCH_CASES!r})\n", 3)]
 
 
-@pytest.mark.xdist_group("torch.distributed")
 @pytest.mark.parametrize("name", TORCH_CASES)
 def test_torch(name, torch_outcomes):
     assert [process.get(name, "not reached") for process in torch_outcomes] == ["", "", ""]

@@ -24,14 +24,10 @@ from eccentric_models.training import CHECKPOINT
 PICTURES = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "figure8", "figure9", "figure10")
 
 
-# One process for all of this file: everything is run once.
-pytestmark = pytest.mark.xdist_group("reproduce")
-
-
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
     folder = tmp_path_factory.mktemp("smoke")
-    options = ("--jobs", "2", "--runs", str(folder / "runs"), "--out", str(folder / "out"))
+    options = ("--jobs", "1", "--runs", str(folder / "runs"), "--out", str(folder / "out"))
     assert reproduce.main(["all", *options]) == 0
     return folder
 
