@@ -446,7 +446,8 @@ def _factor(y: Array | None) -> float:
 
 def _gradients(row_sums: Sequence[Array | None], scales: Sequence[Any], factor: float) -> list[Array | None]:
     """The gradients with respect to x, y and e from sums over the pairs of each row."""
-    return _times(row_sums, [scale * by for scale, by in zip(scales, (factor, factor, 0.5 * factor), strict=True)])
+    factors = (factor, factor, 0.5 * factor)
+    return [a if a is None else a * (scale * by) for a, scale, by in zip(row_sums, scales, factors, strict=True)]
 
 
 def _inner(rows: Sequence[Any], row_sums: Sequence[Any], xp: Any) -> Array:

@@ -466,14 +466,14 @@ def pytest_collection_modifyitems(config, items):
     The formulas are defined once for all modes: a case that is marked `eager` has another one beside it with the same
     operations.
     """
-    left_out = []
+    kept, left_out = [], []
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         modes = (parameters.get(fixture) for fixture in ("framework", "differentiable", "twice", "compiler"))
-        if item.get_closest_marker("eager") and any(mode in FRAMEWORKS and FRAMEWORKS[mode].compiled for mode in modes):
-            left_out.append(item)
+        compiled = any(mode in FRAMEWORKS and FRAMEWORKS[mode].compiled for mode in modes)
+        (left_out if compiled and item.get_closest_marker("eager") else kept).append(item)
     config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in set(left_out)]
+    items[:] = kept
 
 
 @pytest.fixture(scope="session")
