@@ -79,6 +79,20 @@ def check_batch(array: Array, name: str = "z", *, min_rows: int = 2, min_dim: in
     return rows, dim
 
 
+def check_pair(x: Array, y: Array, x_dim: Any, y_dim: Any, names: tuple[str, str]) -> None:
+    """Check by static facts that two sets have the same leading axes, dimension and dtype to compute in."""
+    known = zip((*y.shape[:-2], y_dim), (*x.shape[:-2], x_dim), strict=False)
+    if len(y.shape) != len(x.shape) or any(None not in pair and pair[0] != pair[1] for pair in known):
+        raise ValueError(
+            f"{names[1]} must have the leading axes and the dimension of {names[0]}, got {tuple(y.shape)} beside "
+            f"{tuple(x.shape)}"
+        )
+    if compute_dtype(y, names[1]) != compute_dtype(x, names[0]):
+        raise TypeError(
+            f"{names[1]} must have the dtype of {names[0]}, got {y.dtype} beside {x.dtype}; convert one of them"
+        )
+
+
 def parameter(value: Any, name: str, backend: Backend, like: Array) -> Any:
     """A number as a Python float, or a 0-d tensor of the framework in the dtype that rows like these are computed in.
 

@@ -13,6 +13,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from frameworks import FRAMEWORKS
 
 from eccentric_core import backend as backends
 from eccentric_core.backend import NAMESPACE, Backend, Namespace
@@ -22,10 +23,8 @@ from eccentric_core.backend import NAMESPACE, Backend, Namespace
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # What one process does alone: what it has compiled or computed for one test it has for the next ones.
-_MODE = re.compile(
-    r"tests/backends/[^[]*\[((numpy|array-api-strict|torch|jax|tensorflow|mlx)"
-    r"(-(compile|inductor|jit|function|unknown|xla))?)[-\]]"
-)
+_MODES = "|".join(sorted(FRAMEWORKS, key=len, reverse=True))
+_MODE = re.compile(rf"tests/backends/[^[]*\[({_MODES})[-\]]")
 _FILES = ("tests/backends/test_distributed.py", "tests/tools/test_reproduce.py")
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eccentric_core.backend import Backend, backend_of
-from eccentric_core.checks import check_bandwidth, check_batch, check_number, compute_dtype
+from eccentric_core.checks import check_bandwidth, check_batch, check_number, check_pair, compute_dtype
 from eccentric_core.engine.kernels import InverseMultiquadricMixture
-from eccentric_core.engine.pairs import PairSum, check_pair
+from eccentric_core.engine.pairs import PairSum
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

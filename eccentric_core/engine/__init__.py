@@ -10,7 +10,7 @@ from eccentric_core.engine.kernels import (
     PairKernel,
     RieszKernel,
 )
-from eccentric_core.engine.pairs import pair_sum, pair_sum_and_grad, pair_sum_hvp
+from eccentric_core.engine.sums import pair_sum, pair_sum_and_grad, pair_sum_hvp
 
 __all__ = [
     "AngularKernel",

@@ -7,6 +7,7 @@ from functools import cache, partial
 import numpy as np
 import oracle
 import pytest
+from frameworks import eager
 
 from eccentric_core.energies.discrepancy import SCALES
 
@@ -46,10 +47,10 @@ def agree(results, expected, tolerance, cotangent=1.0):
     [
         (90, 90, "float32"),
         (1100, 80, "float64"),
-        pytest.param(2, 3, "float64", marks=pytest.mark.eager),
-        pytest.param(2, 3, "float32", marks=pytest.mark.eager),
-        pytest.param(90, 90, "float64", marks=pytest.mark.eager),
-        pytest.param(1100, 80, "float32", marks=pytest.mark.eager),
+        eager(2, 3, "float64"),
+        eager(2, 3, "float32"),
+        eager(90, 90, "float64"),
+        eager(1100, 80, "float32"),
     ],
 )
 def test_value_and_gradients(differentiable, n, m, dtype, rng, tolerance):
@@ -99,7 +100,7 @@ def test_second_derivatives(twice, rng):
         np.testing.assert_allclose(product, (a - b) / 2e-5, rtol=0, atol=1e-7 * np.abs(product).max())
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("float16", marks=pytest.mark.eager), "bfloat16"])
+@pytest.mark.parametrize("dtype", [eager("float16"), "bfloat16"])
 def test_half_precision(differentiable, dtype, rng):
     """Of 300 rows, whose pairs float16 cannot count."""
     z, prior = rng.standard_normal((300, 4)), rng.standard_normal((300, 4)) + 1

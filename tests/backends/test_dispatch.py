@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
+from frameworks import eager
 
 import eccentric_core
 from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel, eccentric_loss, pair_sum
@@ -158,7 +159,7 @@ def test_an_unhashable_kernel(differentiable):
     assert caught.value.__context__ is None
 
 
-@pytest.mark.parametrize("dtype", ["float32", pytest.param("float64", marks=pytest.mark.eager)])
+@pytest.mark.parametrize("dtype", ["float32", eager("float64")])
 def test_pairs_of_a_row_with_itself(framework, dtype, rng, tolerance):
     """As V-statistics have them: n phi(0) more, and the same gradient."""
     x = rng.standard_normal((2, 70, 4)).astype(dtype)
@@ -216,7 +217,7 @@ class Plain:
     value, slope = Hidden.value, Hidden.slope
 
 
-@pytest.mark.parametrize("make", [factory, pytest.param(Plain, marks=pytest.mark.eager)])
+@pytest.mark.parametrize("make", [factory, eager(Plain)])
 def test_kernels_that_look_alike_stay_apart(framework, make, rng, tolerance):
     x = rng.standard_normal((70, 4))
     for factor in (1.0, 5.0, 1.0):

@@ -7,6 +7,7 @@ import itertools
 import numpy as np
 import oracle
 import pytest
+from frameworks import eager
 
 from eccentric_core import eccentric_loss_and_grad, kernel_scale
 from eccentric_core.backend import NUMPY, TracedBackend
@@ -27,8 +28,8 @@ def errors(loss, grad, z, mu):
         (0.6, "float32"),
         (1.0, "float64"),
         (16.5, "float32"),
-        *(pytest.param(*case, marks=pytest.mark.eager) for case in itertools.product((1.0, 2.5), ("float32",))),
-        *(pytest.param(*case, marks=pytest.mark.eager) for case in itertools.product((0.6, 2.5, 16.5), ("float64",))),
+        *(eager(mu, "float32") for mu in (1.0, 2.5)),
+        *(eager(mu, "float64") for mu in (0.6, 2.5, 16.5)),
     ],
 )
 def test_accuracy_contract(framework, mu, dtype, tolerance):
@@ -48,7 +49,7 @@ def test_accuracy_contract(framework, mu, dtype, tolerance):
     assert not missed
 
 
-@pytest.mark.parametrize("mu", [pytest.param(0.6, marks=pytest.mark.eager), 3.5])
+@pytest.mark.parametrize("mu", [eager(0.6), 3.5])
 def test_float64_against_40_digits(framework, mu, rng, tolerance):
     z = rng.standard_normal((6, 3))
     true_loss, true_grad = oracle.loss_and_grad_mp(z, mu, float(kernel_scale(3, mu)))
@@ -73,7 +74,7 @@ def tiled_loss_and_grad(z, mu):
     return np.sum(z * z) / n - weight * repulsion, 2 / n * z - weight * grad
 
 
-@pytest.mark.parametrize("dtype", [pytest.param("float64", marks=pytest.mark.eager), "float32"])
+@pytest.mark.parametrize("dtype", [eager("float64"), "float32"])
 def test_several_tiles_and_a_rest(framework, dtype, rng, tolerance):
     z = large_batch(rng, dtype)
     tile = TracedBackend(NUMPY.xp).tile_rows(z)
@@ -87,7 +88,7 @@ def test_several_tiles_and_a_rest(framework, dtype, rng, tolerance):
     assert abs(framework.value(f, z) - true_loss) <= tolerance[dtype] * abs(true_loss)
 
 
-@pytest.mark.parametrize("lead", [pytest.param((), marks=pytest.mark.eager), (3, 2)])
+@pytest.mark.parametrize("lead", [eager(()), (3, 2)])
 def test_the_gradient_is_multiplied_by_the_cotangent(framework, lead, rng, tolerance):
     """By that of its own batch, be it large, negative or 0."""
     z, cotangent = rng.standard_normal((*lead, 70, 4)), np.asarray(100 * rng.standard_normal(lead))
@@ -115,8 +116,8 @@ def test_a_function_of_the_loss(differentiable, rng, tolerance):
     [
         (3, 2, 70, 4),
         (2, 800, 3),
-        pytest.param((40, 5, 4), marks=pytest.mark.eager),
-        pytest.param((1, 1, 70, 4), marks=pytest.mark.eager),
+        eager((40, 5, 4)),
+        eager((1, 1, 70, 4)),
     ],
 )
 def test_leading_axes_are_batches(framework, shape, rng, tolerance):
@@ -131,7 +132,7 @@ def test_leading_axes_are_batches(framework, shape, rng, tolerance):
         assert np.linalg.norm(grad[index] - true_grad) <= tolerance["float64"] * np.linalg.norm(true_grad)
 
 
-@pytest.mark.parametrize(("mu", "dtype"), [pytest.param(1.0, "float16", marks=pytest.mark.eager), (4.5, "bfloat16")])
+@pytest.mark.parametrize(("mu", "dtype"), [eager(1.0, "float16"), (4.5, "bfloat16")])
 def test_half_precision_is_computed_in_float32(framework, mu, dtype, rng):
     """Exactly so: the loss is the same, and only the gradient is rounded once."""
     z = rng.standard_normal((70, 4)).astype(dtype)
@@ -143,9 +144,7 @@ def test_half_precision_is_computed_in_float32(framework, mu, dtype, rng):
     np.testing.assert_array_equal(grad, true_grad.astype(dtype))
 
 
-@pytest.mark.parametrize(
-    "scale", ["exact", *(pytest.param(scale, marks=pytest.mark.eager) for scale in ("paper", 3.0, 2))]
-)
+@pytest.mark.parametrize("scale", ["exact", *(eager(scale) for scale in ("paper", 3.0, 2))])
 def test_scale(framework, scale, rng, tolerance):
     z = rng.standard_normal((70, 4))
     number = float(kernel_scale(4, 1.5, method=scale)) if isinstance(scale, str) else float(scale)
@@ -159,7 +158,7 @@ def test_scale(framework, scale, rng, tolerance):
         np.float64(1.5),
         np.asarray(1.5),
         2,
-        *(pytest.param(mu, marks=pytest.mark.eager) for mu in (np.float32(1.5), np.int64(2))),
+        *(eager(mu) for mu in (np.float32(1.5), np.int64(2))),
     ],
     ids=repr,
 )

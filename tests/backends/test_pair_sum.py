@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
+from frameworks import eager
 
 from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel
 
@@ -30,15 +31,10 @@ def close(value, expected, tolerance):
 CASES = [
     ("logarithmic", "float32"),
     ("user's own", "float64"),
-    *(
-        pytest.param(*case, marks=pytest.mark.eager)
-        for case in (
-            ("logarithmic", "float64"),
-            ("user's own", "float32"),
-            ("inverse multiquadric", "float32"),
-            ("inverse multiquadric", "float64"),
-        )
-    ),
+    eager("logarithmic", "float64"),
+    eager("user's own", "float32"),
+    eager("inverse multiquadric", "float32"),
+    eager("inverse multiquadric", "float64"),
 ]
 
 
@@ -64,9 +60,7 @@ def test_one_set(framework, name, dtype, rng, tolerance):
     assert close(grad, of_x + of_y, tolerance[dtype])
 
 
-@pytest.mark.parametrize(
-    "name", [*(pytest.param(name, marks=pytest.mark.eager) for name in list(KERNELS)[:2]), "user's own"]
-)
+@pytest.mark.parametrize("name", [*(eager(name) for name in list(KERNELS)[:2]), "user's own"])
 def test_second_derivatives(twice, name, rng, tolerance):
     """Of both sets along both: (2/h) sum_j [phi' (u_i - v_j) + (2/h) phi'' <x_i - y_j, u_i - v_j> (x_i - y_j)]."""
     kernel, h, _, slope, second = KERNELS[name]

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from frameworks import eager
 
 from eccentric_core import LogarithmicKernel, eccentric_loss, kernel_scale, pair_sum
 
@@ -98,7 +99,7 @@ def test_a_schedule_of_a_tensor(differentiable, name, f, rng):
     assert counted.count() == 1
 
 
-@pytest.mark.parametrize("lead", [pytest.param((3,), marks=pytest.mark.eager), (2, 3)])
+@pytest.mark.parametrize("lead", [eager((3,)), (2, 3)])
 def test_one_mu_for_all_batches(differentiable, lead, rng):
     """Its derivative is that of the sum over batches."""
     if differentiable.name == "tensorflow-unknown":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import oracle
 import pytest
+from frameworks import eager
 
 from eccentric_core import kernel_scale
 
@@ -14,10 +15,10 @@ from eccentric_core import kernel_scale
     [
         (20, 4, 4.5, "float32"),
         (70, 4, 0.6, "float32"),
-        pytest.param(70, 4, 4.5, "float64", marks=pytest.mark.eager),
-        pytest.param(2200, 3, 0.6, "float32", marks=pytest.mark.eager),
+        eager(70, 4, 4.5, "float64"),
+        eager(2200, 3, 0.6, "float32"),
         (2200, 3, 4.5, "float32"),
-        pytest.param(2200, 3, 4.5, "float64", marks=pytest.mark.eager),
+        eager(2200, 3, 4.5, "float64"),
     ],
 )
 def test_hessian_times_a_vector(twice, n, dim, mu, dtype, rng, tolerance):

@@ -23,7 +23,7 @@ from eccentric_core import (
     pair_sum_hvp,
 )
 from eccentric_core.backend import NAMESPACE, NUMPY, backend_of
-from eccentric_core.engine import pairs
+from eccentric_core.engine import pairs, sums
 from eccentric_core.engine.pairs import PairSum
 from eccentric_core.engine.precision import full_product
 
@@ -348,7 +348,7 @@ def test_wide_sums_pay_where_few_slopes_are_steep(tile_rows, rng, tolerance):
 
 def test_wide_is_an_argument_of_all(monkeypatch):
     seen = []
-    monkeypatch.setattr(pairs, "PairSum", lambda *arguments: seen.append(arguments) or PairSum(*arguments))
+    monkeypatch.setattr(sums, "PairSum", lambda *arguments: seen.append(arguments) or PairSum(*arguments))
     x = np.zeros((4, 3))
     for wide in (False, True):
         pair_sum(x, kernel=LogarithmicKernel(), wide=wide)
