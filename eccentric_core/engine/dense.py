@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eccentric_core.engine.kernels import value_and_slope, vanishes_at_zero
+from eccentric_core.engine.kernels import value_and_slope
 
 if TYPE_CHECKING:
     from eccentric_core.checks import Array
@@ -46,12 +46,8 @@ def dense_value_and_row_sums(
     if dtype is not None:
         near = tuple([None if a is None else xp.astype(a, dtype, copy=False) for a in near])  # type: ignore[assignment]
     t = _distances(*near, xp)
-    value, w = value_and_slope(kernel, t, xp)
+    value, w = value_and_slope(kernel, t, xp, diagonal=y is None, with_e=e is not None)
     w = w if dtype is None else xp.astype(w, x.dtype, copy=False)
-    if y is None:  # a row is no pair with itself
-        value = value if vanishes_at_zero(kernel) and e is None else xp.zero_diagonal(value)
-        # A finite slope of a row with itself cancels in the gradient of the row, but not in that of e.
-        w = w if vanishes_at_zero(kernel) and e is None else xp.zero_diagonal(w)
     total, weight = xp.sum(value, axis=(-2, -1)), xp.sum(w, axis=-1, keepdims=True)
     if y is None:
         return total, weight * x - xp.matmul(w, x), None, None if e is None else weight
@@ -66,5 +62,4 @@ def _distances(x: Array, y: Array | None, e: Array | None, xp: Any) -> Array:
     other = square if y is None else xp.sum(y * y, axis=-1, keepdims=True)
     product = xp.matmul(x * -2.0, xp.matrix_transpose(x if y is None else y))
     # Rounding makes the distance of close pairs negative.
-    t = xp.clamp_at_zero(product + square + xp.matrix_transpose(other))
-    return xp.zero_diagonal(t) if y is None and e is None else t
+    return xp.clamp_at_zero(product + square + xp.matrix_transpose(other))

@@ -161,7 +161,7 @@ class PairSum:
         sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
-            total = tile_value(Rows(*x), Rows(*y), self.kernel, xp, masked=diagonal)
+            total = tile_value(Rows(*x), Rows(*y), self.kernel, xp, diagonal=diagonal)
             # Off the diagonal of one set a pair counts in both orders.
             return (total if diagonal or len(sets) == 2 else total * 2.0,), (None,)
 
@@ -181,7 +181,7 @@ class PairSum:
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
-            options = {"slope": slope, "diagonal": diagonal, "masked": diagonal}
+            options = {"slope": slope, "diagonal": diagonal, "with_e": e is not None}
             total, moment_x, *moment_y = tile_value_and_moments(Rows(*x), Rows(*y), self.kernel, xp, **options)
             return (total if diagonal or len(sets) == 2 else total * 2.0, moment_x), (None, *moment_y)
 
@@ -215,8 +215,7 @@ class PairSum:
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
-            options = {"slope": slope, "diagonal": diagonal, "masked": diagonal}
-            return tile_second_moments(Tangents(*x), Tangents(*y), self.kernel, xp, **options)
+            return tile_second_moments(Tangents(*x), Tangents(*y), self.kernel, xp, slope=slope, diagonal=diagonal)
 
         def templates(x: Operands) -> tuple[Array, ...]:
             columns = Tangents(*x).columns

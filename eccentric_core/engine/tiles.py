@@ -96,14 +96,14 @@ def mean_slope(x: Rows | Tangents, y: Rows | Tangents, kernel: PairKernel, xp: A
     return xp.astype(slope, x.columns.dtype, copy=False)
 
 
-def tile_value(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, masked: bool) -> Array:
-    """The sum of phi over the pairs of a tile, of shape (...). In a masked tile a row is no pair with itself."""
+def tile_value(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool) -> Array:
+    """The sum of phi over the pairs of a tile, of shape (...). On the diagonal a row is no pair with itself."""
     value = kernel.value(_distances(x, y, xp), xp)
-    return xp.sum(xp.zero_diagonal(value) if masked else value, axis=(-2, -1))
+    return xp.sum(xp.zero_diagonal(value) if diagonal else value, axis=(-2, -1))
 
 
 def tile_value_and_moments(
-    x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, slope: Array, diagonal: bool, masked: bool
+    x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, slope: Array, diagonal: bool, with_e: bool
 ) -> tuple[Array, ...]:
     """The sum of phi, and what the pairs of a tile add to the gradient.
 
@@ -113,18 +113,17 @@ def tile_value_and_moments(
         kernel: phi.
         xp: the array namespace.
         slope: the mean slope, of shape (..., 1, 1), which is taken out of every slope.
-        diagonal: both are the same rows.
-        masked: a row is no pair with itself.
+        diagonal: both are the same rows, and a row is no pair with itself.
+        with_e: the rows have e, whose derivatives are wanted.
 
     Returns:
         (total, moment of x, moment of y), on the diagonal (total, moment of x), which holds all there is. A moment has
         shape (..., d + 1, p or q): the sum over the other rows of (w - c) times [row, 1], as columns.
         `gradient_of_moments` turns the sum of all moments of a row into its gradient.
     """
-    value, w = value_and_slope(kernel, _distances(x, y, xp), xp)
-    total = xp.sum(xp.zero_diagonal(value) if masked else value, axis=(-2, -1))
+    value, w = value_and_slope(kernel, _distances(x, y, xp), xp, diagonal=diagonal, with_e=with_e)
+    total = xp.sum(value, axis=(-2, -1))
     w = xp.astype(w, slope.dtype, copy=False)
-    w = xp.zero_diagonal(w) if masked else w
     w -= slope  # in place where arrays can be changed
     if diagonal:  # w is symmetric
         return total, xp.matmul(y.columns, w)
@@ -132,7 +131,7 @@ def tile_value_and_moments(
 
 
 def tile_second_moments(
-    x: Tangents, y: Tangents, kernel: PairKernel, xp: Any, *, slope: Array, diagonal: bool, masked: bool
+    x: Tangents, y: Tangents, kernel: PairKernel, xp: Any, *, slope: Array, diagonal: bool
 ) -> tuple[tuple[Array, ...], ...]:
     """What the pairs of a tile add to the derivative of the gradient along a direction.
 
@@ -141,7 +140,7 @@ def tile_second_moments(
     Args:
         x: p rows and their directions.
         y: q rows and their directions.
-        kernel, xp, slope, diagonal, masked: as in `tile_value_and_moments`.
+        kernel, xp, slope, diagonal: as in `tile_value_and_moments`.
 
     Returns:
         (moments of x, moments of y), on the diagonal (moments of x,). Moments are the sums of w - c, of (w - c) times
@@ -152,7 +151,7 @@ def tile_second_moments(
     s = xp.matmul(x.right[..., :-1], xp.matrix_transpose(y.product))
     s = s + xp.matmul(x.product, xp.matrix_transpose(y.right[..., :-1]))
     q = xp.astype(kernel.second_derivative(t, xp) * 2.0 * s, slope.dtype, copy=False)
-    if masked:
+    if diagonal:
         w, q = xp.zero_diagonal(w), xp.zero_diagonal(q)
     w = w - slope
     w_t, q_t = xp.matrix_transpose(w), xp.matrix_transpose(q)
