@@ -70,6 +70,8 @@ class Backend:
 
     # On a CPU a tile, its kernel values and its slopes should stay in the second-level cache of a core.
     tile_bytes_cpu: ClassVar[int] = 600_000
+    # Up to so many rows the dense form is as fast as the tiled one, where one tile holds them.
+    dense_rows: ClassVar[float] = math.inf
     # Many small batches are computed some at a time.
     splits_batches: ClassVar[bool] = True
 

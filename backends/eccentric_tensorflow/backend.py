@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import tensorflow as tf
 
@@ -41,6 +41,9 @@ def _has_gpu() -> bool:
 
 
 class _TensorFlowBackend(TracedBackend):
+    # Its graphs add a row or a column to a matrix slowly; the tiled form has that in the product.
+    dense_rows: ClassVar[float] = 512
+
     def refusal(self, array: Any) -> str | None:
         if not isinstance(array, tf.Tensor | tf.Variable):
             return f"{type(array).__name__}; give a tf.Tensor"

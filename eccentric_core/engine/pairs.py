@@ -9,7 +9,7 @@ of this form needs a small object with phi and its derivatives (`eccentric_core.
 
 Here the rows are centred and scaled: phi(D/h) of rows x is phi(D) of rows x / sqrt(h). The batch mean is subtracted
 first, as distances don't change, but what remains is small, and rounding with it. What follows knows no bandwidth: the
-dense form (`eccentric_core.engine.dense`) up to one tile, else a sweep (`eccentric_core.engine.sweep`) over tiles
+dense form (`eccentric_core.engine.dense`) of at most one tile, or a sweep (`eccentric_core.engine.sweep`) over tiles
 (`eccentric_core.engine.tiles`).
 """
 
@@ -229,10 +229,10 @@ class PairSum:
         return _placed(changes, e)
 
     def _is_dense(self, backend: Backend, x: Array, y: Array | None) -> bool:
-        """Whether all pairs fit into one tile, or the loop cannot count rows that are a symbol."""
-        tile = self._tile_rows(backend, x)
+        """Whether the dense form is the faster one, or the loop cannot count rows that are a symbol."""
+        most = min(self._tile_rows(backend, x), backend.dense_rows)
         sizes = [rows.shape[-2] for rows in (x, y) if rows is not None]
-        return all(size <= tile if isinstance(size, int) else size is not None for size in sizes)
+        return all(size <= most if isinstance(size, int) else size is not None for size in sizes)
 
     def _tile_rows(self, backend: Backend, x: Array) -> int:
         return self.tile_rows or backend.tile_rows(x)

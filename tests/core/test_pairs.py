@@ -460,3 +460,15 @@ def test_tiles_are_smaller_for_wider_numbers():
 def test_memory_is_linear_in_the_batch(mu):
     """12,000 rows: an n x n matrix in float32 alone would take 576 MB. tools/benchmark.py measures 50,000."""
     assert extra_memory(12_000, 64, mu=mu)["extra_bytes"] < 60e6
+
+
+def test_a_backend_says_how_far_the_dense_form_goes(monkeypatch, rng):
+    forms = []
+    dense_value = pairs.dense_value
+    monkeypatch.setattr(pairs, "dense_value", lambda x, *rest: forms.append(len(x)) or dense_value(x, *rest))
+    monkeypatch.setattr(type(NUMPY), "dense_rows", 5)
+    for n in (4, 5, 6):
+        x = rng.standard_normal((n, 3))
+        squares = np.sum((x[:, None] - x) ** 2, axis=-1)
+        assert pair_sum(x, kernel=LogarithmicKernel()) == pytest.approx(np.sum(np.log1p(squares)), rel=1e-14)
+    assert forms == [4, 5]
