@@ -70,8 +70,6 @@ class Backend:
 
     # On a CPU a tile, its kernel values and its slopes should stay in the second-level cache of a core.
     tile_bytes_cpu: ClassVar[int] = 600_000
-    # Up to so many rows the dense form is as fast as the tiled one, where one tile holds them.
-    dense_rows: ClassVar[float] = math.inf
     # Many small batches are computed some at a time.
     splits_batches: ClassVar[bool] = True
 
@@ -184,6 +182,10 @@ class Backend:
         """The rows of one tile for the device and the dtype of x."""
         size = self.tile_bytes_cpu if self.on_cpu(x) else _TILE_BYTES_ACCELERATOR
         return max(math.isqrt(size // (8 if dtype_name(x) == "float64" else 4)) // 64, 1) * 64
+
+    def dense_rows(self, x: Array) -> int:
+        """The rows, at most those of a tile, up to which the dense form is the faster one."""
+        return self.tile_rows(x)
 
     # The loop over tiles: blocks of rows, and sums by block.
 

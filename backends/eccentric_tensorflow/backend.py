@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cache, partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
@@ -41,9 +41,6 @@ def _has_gpu() -> bool:
 
 
 class _TensorFlowBackend(TracedBackend):
-    # Its graphs add a row or a column to a matrix slowly; the tiled form has that in the product.
-    dense_rows: ClassVar[float] = 512
-
     def refusal(self, array: Any) -> str | None:
         if not isinstance(array, tf.Tensor | tf.Variable):
             return f"{type(array).__name__}; give a tf.Tensor"
@@ -87,6 +84,10 @@ class _TensorFlowBackend(TracedBackend):
 
     def on_cpu(self, x: tf.Tensor) -> bool:
         return "GPU" not in x.device if x.device else not _has_gpu()  # a tensor of a graph has no device yet
+
+    def dense_rows(self, x: tf.Tensor) -> int:
+        # A graph adds a row or a column to a matrix slowly. Tiles have both in the product: cheap where rows are short.
+        return self.tile_rows(x) if x.shape[-1] >= 32 else min(512, self.tile_rows(x))
 
     def take(self, blocks: tf.Tensor, i: Any) -> tf.Tensor:
         return tf.gather(blocks, i)

@@ -230,7 +230,7 @@ class PairSum:
 
     def _is_dense(self, backend: Backend, x: Array, y: Array | None) -> bool:
         """Whether the dense form is the faster one, or the loop cannot count rows that are a symbol."""
-        most = min(self._tile_rows(backend, x), backend.dense_rows)
+        most = self.tile_rows or backend.dense_rows(x)
         sizes = [rows.shape[-2] for rows in (x, y) if rows is not None]
         return all(size <= most if isinstance(size, int) else size is not None for size in sizes)
 
