@@ -87,7 +87,8 @@ class _TensorFlowBackend(TracedBackend):
 
     def dense_rows(self, x: tf.Tensor) -> int:
         # A graph adds a row or a column to a matrix slowly. Tiles have both in the product: cheap where rows are short.
-        return self.tile_rows(x) if x.shape[-1] >= 32 else min(512, self.tile_rows(x))
+        short = x.shape[-1] is not None and x.shape[-1] < 32
+        return min(512, self.tile_rows(x)) if short else self.tile_rows(x)
 
     def take(self, blocks: tf.Tensor, i: Any) -> tf.Tensor:
         return tf.gather(blocks, i)
