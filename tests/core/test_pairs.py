@@ -472,3 +472,13 @@ def test_a_backend_says_how_far_the_dense_form_goes(monkeypatch, rng):
         squares = np.sum((x[:, None] - x) ** 2, axis=-1)
         assert pair_sum(x, kernel=LogarithmicKernel()) == pytest.approx(np.sum(np.log1p(squares)), rel=1e-14)
     assert forms == [4, 5]
+
+
+@pytest.mark.parametrize("tile_rows", [None, 32])
+def test_a_row_adds_nothing_with_itself_however_far_it_is(tile_rows, rng):
+    # The distance of a row from itself would be rounding: eps times its squared norm, here about 1.
+    x = (1000.0 * rng.standard_normal((100, 8))).astype(np.float32)
+    f = PairSum(LogarithmicKernel(), tile_rows=tile_rows)
+    expected = f.value(NUMPY, x.astype(np.float64), None, None, 1.0)
+    assert f.value(NUMPY, x, None, None, 1.0) == pytest.approx(expected, rel=1e-6)
+    assert f.value_and_gradients(NUMPY, x, None, None, 1.0)[0] == pytest.approx(expected, rel=1e-6)
