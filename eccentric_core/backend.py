@@ -101,7 +101,7 @@ class Backend:
     def run(self, formula: Callable[..., Any], *arrays: Any, **static: Any) -> Any:
         """formula(self, *arrays, **static), compiled or guarded as the library likes it."""
         # NaN and inf propagate to the result; warnings on the way would repeat it.
-        with np.errstate(invalid="ignore", over="ignore"):
+        with np.errstate(invalid="ignore", over="ignore", divide="ignore"):
             return formula(self, *arrays, **static)
 
     def differentiable(self, f: Any, *arguments: Any) -> Array:

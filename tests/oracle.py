@@ -60,6 +60,20 @@ class Quadratic:
         return 2.0 * xp.ones_like(t)
 
 
+@dataclass(frozen=True)
+class Root:
+    """phi(t) = sqrt(t), the distance itself: its derivatives are infinite at 0."""
+
+    def value(self, t, xp):
+        return xp.sqrt(t)
+
+    def slope(self, t, xp):
+        return 0.5 / xp.sqrt(t)
+
+    def second_derivative(self, t, xp):
+        return -0.25 / (t * xp.sqrt(t))
+
+
 def loss_and_grad_mp(z, mu, scale, digits=40):
     """The same in mpmath, as exact Python objects of that many digits."""
     with mpmath.workdps(digits):

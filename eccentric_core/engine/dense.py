@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eccentric_core.engine.kernels import value_and_slope
+from eccentric_core.engine.kernels import value_and_slope, value_of_pairs
 
 if TYPE_CHECKING:
     from eccentric_core.checks import Array
@@ -31,8 +31,7 @@ def dense_value(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, 
         kernel: phi.
         xp: the array namespace.
     """
-    value = kernel.value(_distances(x, y, e, xp), xp)
-    return xp.sum(value if y is not None else xp.zero_diagonal(value), axis=(-2, -1))
+    return xp.sum(value_of_pairs(kernel, _distances(x, y, e, xp), xp, diagonal=y is None), axis=(-2, -1))
 
 
 def dense_value_and_row_sums(

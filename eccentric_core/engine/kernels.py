@@ -35,6 +35,17 @@ class PairKernel(Protocol):
         ...
 
 
+def value_of_pairs(kernel: PairKernel, t: Array, xp: Any, *, diagonal: bool) -> Array:
+    """phi(t), with 0 on the diagonal, where a row meets itself.
+
+    t is 0 there first: of an infinite slope at rounding's t, automatic differentiation would make NaN.
+    """
+    if not diagonal:
+        return kernel.value(t, xp)
+    value = kernel.value(xp.zero_diagonal(t), xp)
+    return value if vanishes_at_zero(kernel) else xp.zero_diagonal(value)
+
+
 def value_and_slope(
     kernel: PairKernel, t: Array, xp: Any, *, diagonal: bool = False, with_e: bool = False
 ) -> tuple[Array, Array]:

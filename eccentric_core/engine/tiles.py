@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from eccentric_core.engine.kernels import value_and_slope, vanishes_at_zero
+from eccentric_core.engine.kernels import value_and_slope, value_of_pairs, vanishes_at_zero
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,8 +98,7 @@ def mean_slope(x: Rows | Tangents, y: Rows | Tangents, kernel: PairKernel, xp: A
 
 def tile_value(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool) -> Array:
     """The sum of phi over the pairs of a tile, of shape (...). On the diagonal a row is no pair with itself."""
-    value = kernel.value(_distances(x, y, xp), xp)
-    return xp.sum(xp.zero_diagonal(value) if diagonal else value, axis=(-2, -1))
+    return xp.sum(value_of_pairs(kernel, _distances(x, y, xp), xp, diagonal=diagonal), axis=(-2, -1))
 
 
 def tile_value_and_moments(
@@ -147,13 +146,14 @@ def tile_second_moments(
         -u, and of q times [row, 1], of shapes (..., 1 or d or d + 1, p or q).
     """
     t = _distances(x, y, xp)
-    w = xp.astype(kernel.slope(t, xp), slope.dtype, copy=False)
+    t = xp.zero_diagonal(t) if diagonal else t
+    w, second = kernel.slope(t, xp), kernel.second_derivative(t, xp)
+    if diagonal:  # before they are multiplied: infinity times 0 would be NaN in further derivatives
+        w, second = xp.zero_diagonal(w), xp.zero_diagonal(second)
+    w = xp.astype(w, slope.dtype, copy=False) - slope
     s = xp.matmul(x.right[..., :-1], xp.matrix_transpose(y.product))
     s = s + xp.matmul(x.product, xp.matrix_transpose(y.right[..., :-1]))
-    q = xp.astype(kernel.second_derivative(t, xp) * 2.0 * s, slope.dtype, copy=False)
-    if diagonal:
-        w, q = xp.zero_diagonal(w), xp.zero_diagonal(q)
-    w = w - slope
+    q = xp.astype(second * 2.0 * s, slope.dtype, copy=False)
     w_t, q_t = xp.matrix_transpose(w), xp.matrix_transpose(q)
     moments_x = (xp.sum(w, axis=-1)[..., None, :], xp.matmul(y.minus_u, w_t), xp.matmul(y.columns, q_t))
     if diagonal:

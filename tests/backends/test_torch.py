@@ -121,6 +121,29 @@ def test_third_derivative_by_autograd():
     assert close(third(loss), third(full))
 
 
+@pytest.mark.parametrize("n", [40, 600], ids=["dense", "tiles"])
+def test_third_derivatives_leave_a_row_and_itself_out(n):
+    """Those follow the lines of the value or of the second derivative, where a row at 0 from itself makes no NaN."""
+    x, u = batch(n, 3).requires_grad_(), batch(n, 3, seed=1)
+
+    def distances(x):
+        i, j = torch.triu_indices(n, n, offset=1)
+        difference = x[i] - x[j]
+        return 2.0 * torch.sqrt((difference * difference).sum(-1)).sum()
+
+    def backward_of_forward(f):
+        return grad(lambda x: jvp(lambda x: jvp(f, (x,), (u,))[1], (x,), (u,))[1])(x)
+
+    def backward(f):
+        (first,) = torch.autograd.grad(f(x), x, create_graph=True)
+        (second,) = torch.autograd.grad(first, x, u, create_graph=True)
+        return torch.autograd.grad(second, x, u)[0]
+
+    f = partial(pair_sum, kernel=oracle.Root())
+    assert close(backward_of_forward(f), backward_of_forward(distances), 1e-10)
+    assert close(backward(f), backward(distances), 1e-10)
+
+
 def test_gradient_penalty_in_a_training_step():
     """Through a layer, with .backward()."""
     x, gradients = batch(70, 4), []

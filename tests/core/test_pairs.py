@@ -482,3 +482,15 @@ def test_a_row_adds_nothing_with_itself_however_far_it_is(tile_rows, rng):
     expected = f.value(NUMPY, x.astype(np.float64), None, None, 1.0)
     assert f.value(NUMPY, x, None, None, 1.0) == pytest.approx(expected, rel=1e-6)
     assert f.value_and_gradients(NUMPY, x, None, None, 1.0)[0] == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("tile_rows", [None, 2])
+def test_an_infinite_slope_at_0_neither_spreads_nor_warns(tile_rows, tiles):
+    x, u = np.asarray([[0.0], [3.0], [7.0]]), np.asarray([[1.0], [0.0], [0.0]])
+    with tiles(tile_rows):
+        assert pair_sum(x, kernel=oracle.Root()) == pytest.approx(28.0, rel=1e-14)
+        value, grad = pair_sum_and_grad(x, kernel=oracle.Root())
+        (change,) = pair_sum_hvp(x, u, kernel=oracle.Root())
+    assert value == pytest.approx(28.0, rel=1e-14)
+    np.testing.assert_allclose(grad, [[-4.0], [0.0], [4.0]], atol=1e-14)
+    np.testing.assert_allclose(change, np.zeros((3, 1)), atol=1e-14)  # on a line, distances are linear
