@@ -113,7 +113,8 @@ def processes(tmp_path_factory):
         finally:
             for process in running:
                 process.kill()
-        assert not any(process.returncode for process in running), "\n".join(error[-2000:] for error in errors)
+        for rank, process in enumerate(running):
+            assert process.returncode == 0, f"process {rank}:\n{outputs[rank][-2000:]}\n{errors[rank][-2000:]}"
         return outputs
 
     return run
