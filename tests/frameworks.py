@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import warnings
 from functools import cache, lru_cache, partial
 
@@ -22,8 +23,8 @@ def compute_name(dtype):
 class Framework:
     """A framework in one of its modes. A function under test maps arrays of the framework to one array.
 
-    A subclass says how a function becomes one that also gives derivatives (`evaluated`, `differentiated`,
-    `differentiated_twice`) and how it is compiled. What is compiled is kept for every function, so that tests share it.
+    A subclass says how the framework differentiates (`gradients`, `products`) and how it compiles. What is compiled is
+    kept for every function, so that tests share it.
     """
 
     compiled = False
@@ -52,27 +53,21 @@ class Framework:
 
     def value(self, f, *xs, dtype=None):
         """f(*xs)."""
-        return self._run("evaluated", f, xs, dtype)
+        return self._run("evaluated", f, xs, [dtype or x.dtype.name for x in xs])
 
     def value_and_grad(self, f, *xs, dtype=None, cotangent=None):
         """f(*xs) and, times a cotangent, its gradient with respect to every one of xs."""
         if cotangent is None:
             cotangent = np.ones(xs[0].shape[:-2])
         cotangent = np.asarray(cotangent, dtype=compute_name(dtype or xs[0].dtype.name))
-        return self._run("differentiated", f, (cotangent, *xs), dtype and (cotangent.dtype.name, *[dtype] * len(xs)))
+        dtypes = [cotangent.dtype.name, *(dtype or x.dtype.name for x in xs)]
+        return self._run("differentiated", f, (cotangent, *xs), dtypes)
 
     def hvp(self, f, xs, us):
         """The derivatives along us of the gradients of f, a scalar function of xs."""
-        return self._run("differentiated_twice", f, (*xs, *us), None)
+        return self._run("differentiated_twice", f, (*xs, *us), [a.dtype.name for a in (*xs, *us)])
 
-    def _run(self, kind, f, arrays, dtype):
-        dtypes = (
-            [a.dtype.name for a in arrays]
-            if dtype is None
-            else [dtype] * len(arrays)
-            if isinstance(dtype, str)
-            else dtype
-        )
+    def _run(self, kind, f, arrays, dtypes):
         with self.context("float64" in dtypes):
             arrays = [self.array(a, name) for a, name in zip(arrays, dtypes, strict=True)]
             key = kind, f, self.signature(arrays)
@@ -100,6 +95,19 @@ class Framework:
     def evaluated(self, f):
         return f
 
+    def differentiated(self, f):
+        def g(cotangent, *xs):
+            return self.gradients(f, cotangent, xs)
+
+        return g
+
+    def differentiated_twice(self, f):
+        def g(*arrays):
+            half = len(arrays) // 2
+            return self.products(f, arrays[:half], arrays[half:])
+
+        return g
+
     def numpy(self, x):
         return np.asarray(x)
 
@@ -125,32 +133,21 @@ class NumPy(Framework):
     def array(self, values, dtype):
         return np.asarray(values).astype(dtype)
 
-    def differentiated(self, f):
-        name = f.func.__name__ + "_and_grad"
+    def gradients(self, f, cotangent, xs):
+        value, *gradients = getattr(eccentric_core, f.func.__name__ + "_and_grad")(*xs, **f.keywords)
+        cotangent, gradients = self.numpy(cotangent), [self.numpy(g) for g in gradients]
+        shape = cotangent.shape
+        products = (np.reshape(cotangent, shape + (1,) * (g.ndim - len(shape))) * g for g in gradients)
+        return value, *(product.astype(g.dtype) for product, g in zip(products, gradients, strict=True))
 
-        def g(cotangent, *xs):
-            value, *gradients = getattr(eccentric_core, name)(*xs, **f.keywords)
-            cotangent, gradients = self.numpy(cotangent), [self.numpy(g) for g in gradients]
-            shape = cotangent.shape
-            products = (np.reshape(cotangent, shape + (1,) * (g.ndim - len(shape))) * g for g in gradients)
-            return value, *(product.astype(g.dtype) for product, g in zip(products, gradients, strict=True))
-
-        return g
-
-    def differentiated_twice(self, f):
+    def products(self, f, xs, us):
         if f.func is eccentric_core.pair_sum:
-            return lambda *a: eccentric_core.pair_sum_hvp(
-                a[0], a[len(a) // 2], *(a[1::2] if len(a) > 2 else ()), **f.keywords
-            )
-        mu, method = f.keywords["mu"], f.keywords["scale"]
-
-        def loss(z, u):
-            n, scale = z.shape[-2], float(eccentric_core.kernel_scale(z.shape[-1], mu, method=method))
-            kernel = eccentric_core.LogarithmicKernel()
-            (repulsion,) = eccentric_core.pair_sum_hvp(z, u, kernel=kernel, bandwidth=scale)
-            return (2.0 / n * u - mu * scale / (n * (n - 1.0)) * repulsion,)
-
-        return loss
+            return eccentric_core.pair_sum_hvp(*itertools.chain(*zip(xs, us, strict=True)), **f.keywords)
+        (z,), (u,), mu = xs, us, f.keywords["mu"]
+        n, scale = z.shape[-2], float(eccentric_core.kernel_scale(z.shape[-1], mu, method=f.keywords["scale"]))
+        kernel = eccentric_core.LogarithmicKernel()
+        (repulsion,) = eccentric_core.pair_sum_hvp(z, u, kernel=kernel, bandwidth=scale)
+        return (2.0 / n * u - mu * scale / (n * (n - 1.0)) * repulsion,)
 
 
 class ArrayApiStrict(NumPy):
@@ -184,22 +181,15 @@ class Torch(Framework):
             return x.view(self.torch.int16).numpy().view(ml_dtypes.bfloat16)
         return x.numpy()
 
-    def differentiated(self, f):
-        def g(cotangent, *xs):
-            xs = [x.requires_grad_() for x in xs]
-            value = f(*xs)
-            return value, *self.torch.autograd.grad(value, xs, cotangent)
+    def gradients(self, f, cotangent, xs):
+        xs = [x.requires_grad_() for x in xs]
+        value = f(*xs)
+        return value, *self.torch.autograd.grad(value, xs, cotangent)
 
-        return g
-
-    def differentiated_twice(self, f):
-        def g(*xs):
-            xs, us = xs[: len(xs) // 2], xs[len(xs) // 2 :]
-            xs = [x.requires_grad_() for x in xs]
-            gradients = self.torch.autograd.grad(f(*xs), xs, create_graph=True)
-            return self.torch.autograd.grad(gradients, xs, us)
-
-        return g
+    def products(self, f, xs, us):
+        xs = [x.requires_grad_() for x in xs]
+        gradients = self.torch.autograd.grad(f(*xs), xs, create_graph=True)
+        return self.torch.autograd.grad(gradients, xs, us)
 
 
 class TorchCompiled(Torch):
@@ -258,20 +248,13 @@ class Jax(Framework):
     def array(self, values, dtype):
         return self.tensor(np.asarray(values).astype(dtype))
 
-    def differentiated(self, f):
-        def g(cotangent, *xs):
-            value, backward = self.jax.vjp(f, *xs)
-            return value, *backward(cotangent)
+    def gradients(self, f, cotangent, xs):
+        value, backward = self.jax.vjp(f, *xs)
+        return value, *backward(cotangent)
 
-        return g
-
-    def differentiated_twice(self, f):
-        def g(*xs):
-            xs, us = xs[: len(xs) // 2], xs[len(xs) // 2 :]
-            gradient = self.jax.grad(f, argnums=tuple(range(len(xs))))
-            return self.jax.vjp(gradient, *xs)[1](us)
-
-        return g
+    def products(self, f, xs, us):
+        gradient = self.jax.grad(f, argnums=tuple(range(len(xs))))
+        return self.jax.vjp(gradient, *xs)[1](us)
 
 
 class JaxJit(Jax):
@@ -294,27 +277,20 @@ class TensorFlow(Framework):
     def array(self, values, dtype):
         return self.tensor(np.asarray(values).astype(dtype))
 
-    def differentiated(self, f):
-        def g(cotangent, *xs):
-            with self.tf.GradientTape() as tape:
-                tape.watch(xs)
+    def gradients(self, f, cotangent, xs):
+        with self.tf.GradientTape() as tape:
+            tape.watch(xs)
+            value = f(*xs)
+        return value, *tape.gradient(value, xs, output_gradients=cotangent)
+
+    def products(self, f, xs, us):
+        with self.tf.GradientTape() as outer:
+            outer.watch(xs)
+            with self.tf.GradientTape() as inner:
+                inner.watch(xs)
                 value = f(*xs)
-            return value, *tape.gradient(value, xs, output_gradients=cotangent)
-
-        return g
-
-    def differentiated_twice(self, f):
-        def g(*xs):
-            xs, us = xs[: len(xs) // 2], xs[len(xs) // 2 :]
-            with self.tf.GradientTape() as outer:
-                outer.watch(xs)
-                with self.tf.GradientTape() as inner:
-                    inner.watch(xs)
-                    value = f(*xs)
-                gradients = inner.gradient(value, xs)
-            return outer.gradient(gradients, xs, output_gradients=us)
-
-        return g
+            gradients = inner.gradient(value, xs)
+        return outer.gradient(gradients, xs, output_gradients=us)
 
 
 class TensorFlowFunction(TensorFlow):
@@ -362,20 +338,13 @@ class Mlx(Framework):
             return np.asarray(x.astype(self.mx.float32)).astype(ml_dtypes.bfloat16)
         return np.asarray(x)
 
-    def differentiated(self, f):
-        def g(cotangent, *xs):
-            values, gradients = self.mx.vjp(f, list(xs), [cotangent])
-            return values[0], *gradients
+    def gradients(self, f, cotangent, xs):
+        values, gradients = self.mx.vjp(f, list(xs), [cotangent])
+        return values[0], *gradients
 
-        return g
-
-    def differentiated_twice(self, f):
-        def g(*xs):
-            xs, us = xs[: len(xs) // 2], xs[len(xs) // 2 :]
-            gradient = self.mx.grad(f, argnums=tuple(range(len(xs))))
-            return self.mx.vjp(gradient, list(xs), list(us))[1]
-
-        return g
+    def products(self, f, xs, us):
+        gradient = self.mx.grad(f, argnums=tuple(range(len(xs))))
+        return self.mx.vjp(gradient, list(xs), list(us))[1]
 
 
 class MlxCompiled(Mlx):

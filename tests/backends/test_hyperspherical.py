@@ -30,8 +30,7 @@ VARIANTS = [
 
 def cases(indices, compiled, s=None):
     """Some of the variants, each with its s; those of compiled modes have each option once with and once without."""
-    place = {True: pytest.param, False: eager}
-    return [place[k in compiled](*(() if s is None else (s[k],)), VARIANTS[k]) for k in indices]
+    return [(pytest.param if k in compiled else eager)(*(() if s is None else (s[k],)), VARIANTS[k]) for k in indices]
 
 
 # Every kind of formula, and every s with and without angles. The formulas are defined once: the tests of the core have
