@@ -17,7 +17,7 @@ import array_api_compat
 import array_api_compat.numpy as compat_numpy
 import numpy as np
 
-from eccentric_core.checks import Array, compute_dtype, dtype_name, is_real, parameter_error
+from eccentric_core.checks import Array, compute_dtype, is_real, parameter_error
 from eccentric_core.derivatives import Call
 
 if TYPE_CHECKING:
@@ -38,21 +38,22 @@ _TILE_BYTES_ACCELERATOR = 64_000_000
 class Namespace:
     """The functions that the core calls: overrides first, otherwise the library's.
 
-    Three are no part of the standard: `clamp(t, lower)`, the greater of t and a number, where NaN stays NaN;
-    `clamp_at_zero(t)` and `zero_diagonal(t)`, which may overwrite what they are given.
+    Those below are no part of the standard. `clamp_at_zero(t)`, `zero_diagonal(t)`, `inverse(t)` and `add_product(c, a,
+    b, factor)` may overwrite their first argument.
     """
 
     def __init__(self, library: Any, **overrides: Any) -> None:
         self._library = library
         # Attributes of the object itself: no Python code runs when one is looked up.
-        self.__dict__.update({name: getattr(library, name) for name in NAMESPACE if name not in overrides})
+        own = {*overrides, *dir(type(self))}
+        self.__dict__.update({name: getattr(library, name) for name in NAMESPACE if name not in own})
         self.__dict__.update(overrides)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._library, name)
 
     def clamp(self, t: Array, lower: float) -> Array:
-        """The greater of t and a number."""
+        """The greater of t and a number, where NaN stays NaN."""
         return self.maximum(t, self.asarray(lower, dtype=t.dtype, device=array_api_compat.device(t)))
 
     def clamp_at_zero(self, t: Array) -> Array:
@@ -64,14 +65,39 @@ class Namespace:
         eye = self.eye(t.shape[-1], dtype=t.dtype, device=array_api_compat.device(t))
         return self.where(eye > 0.5, self.zeros_like(eye), t)
 
+    def total(self, x: Array) -> Array:
+        """The sum over the last two axes."""
+        return self.sum(x, axis=(-2, -1))
+
+    def diagonal(self, t: Array) -> Array:
+        """The diagonals of the matrices t."""
+        n = t.shape[-1]
+        return self.reshape(t, (*t.shape[:-2], n * n))[..., :: n + 1]
+
+    def self_distances(self, x: Array) -> Array:
+        """|x_i - x_j|^2 of rows near the origin, exactly 0 for i = j, and up to rounding otherwise."""
+        product = self.matmul(x * -2.0, self.matrix_transpose(x))
+        square = self.diagonal(product)[..., None] * -0.5
+        return product + (square + self.matrix_transpose(square))
+
+    def inverse(self, t: Array) -> Array:
+        """1/t, number by number."""
+        return self.reciprocal(t)
+
+    def add_scaled(self, c: Array, a: Array, factor: Any) -> Array:
+        """C + factor a; the factor is a number or a tensor."""
+        return c + a * factor
+
+    def add_product(self, c: Array, a: Array, b: Array, factor: float) -> Array:
+        """The matrices c + factor a b."""
+        return c + self.matmul(a, b) * factor
+
 
 class Backend:
     """A library that follows the array API standard: the loop in Python, no derivatives."""
 
     # On a CPU a tile, its kernel values and its slopes should stay in the second-level cache of a core.
     tile_bytes_cpu: ClassVar[int] = 600_000
-    # Many small batches are computed some at a time.
-    splits_batches: ClassVar[bool] = True
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp
@@ -165,6 +191,10 @@ class Backend:
         """The smaller of two sizes."""
         return min(a, b)
 
+    def maximum(self, a: Any, b: Any) -> Any:
+        """The larger of two sizes."""
+        return max(a, b)
+
     def has_float64(self, x: Array) -> bool:
         """Whether the device of x has float64."""
         if not hasattr(self.xp, "__array_namespace_info__"):
@@ -181,7 +211,11 @@ class Backend:
     def tile_rows(self, x: Array) -> int:
         """The rows of one tile for the device and the dtype of x."""
         size = self.tile_bytes_cpu if self.on_cpu(x) else _TILE_BYTES_ACCELERATOR
-        return max(math.isqrt(size // (8 if dtype_name(x) == "float64" else 4)) // 64, 1) * 64
+        return max(math.isqrt(size // (8 if x.dtype == self.xp.float64 else 4)) // 64, 1) * 64
+
+    def splits_batches(self) -> bool:
+        """Whether many small batches are computed some at a time."""
+        return True
 
     def dense_rows(self, x: Array) -> int:
         """The rows, at most those of a tile, up to which the dense form is the faster one."""
@@ -231,7 +265,10 @@ class TracedBackend(Backend):
 
     # Of a compiled body little but the matrix products is written to memory, and those want to be large.
     tile_bytes_cpu: ClassVar[int] = 4_200_000
-    splits_batches: ClassVar[bool] = False
+
+    def splits_batches(self) -> bool:
+        """They share one loop."""
+        return False
 
     def tile_rows(self, x: Array) -> int:
         """The rows of one tile for all batches side by side."""
@@ -317,11 +354,6 @@ def _backend_of_namespace(library: Any) -> Backend:
     return Backend(Namespace(library))
 
 
-def _zero_diagonal(t: Any) -> Any:
-    np.einsum("...ii->...i", t)[...] = 0.0
-    return t
-
-
 class _NumPyBackend(Backend):
     def refusal(self, array: Array) -> str | None:
         if isinstance(array, np.matrix | np.ma.MaskedArray):
@@ -334,13 +366,47 @@ class _NumPyBackend(Backend):
     def on_cpu(self, x: Array) -> bool:  # noqa: ARG002
         return True
 
+    def dense_rows(self, x: Array) -> int:
+        # Of long rows the matrix products take the time, and one large one is the faster.
+        return 768 if x.shape[-1] >= 64 else self.tile_rows(x)
 
-NUMPY = _NumPyBackend(
-    Namespace(
-        compat_numpy,
-        astype=lambda x, dtype, copy=True: x.astype(dtype, copy=copy),
-        clamp=np.maximum,
-        clamp_at_zero=lambda t: np.maximum(t, 0.0, out=t),
-        zero_diagonal=_zero_diagonal,
-    )
-)
+
+class _NumPyNamespace(Namespace):
+    """NumPy's functions without the checks of arguments that come with them, and in place where that is allowed."""
+
+    def astype(self, x: Any, dtype: Any, *, copy: bool = True) -> Any:
+        return x.astype(dtype, copy=copy)
+
+    def mean(self, x: Any, axis: int, *, keepdims: Any = False) -> Any:
+        return np.add.reduce(x, axis=axis, keepdims=keepdims) * (1.0 / x.shape[axis])
+
+    def clamp_at_zero(self, t: Any) -> Any:
+        return np.maximum(t, 0.0, out=t)
+
+    def zero_diagonal(self, t: Any) -> Any:
+        np.einsum("...ii->...i", t)[...] = 0.0
+        return t
+
+    def self_distances(self, x: Any) -> Any:
+        if x.shape[-1] > x.shape[-2]:  # the smaller one of the two is scaled
+            t = np.matmul(x, self.matrix_transpose(x))
+            t *= -2.0
+        else:
+            t = np.matmul(x * -2.0, self.matrix_transpose(x))
+        square = np.einsum("...ii->...i", t)[..., None] * -0.5
+        t += square + self.matrix_transpose(square)
+        return t
+
+    def inverse(self, t: Any) -> Any:
+        return np.divide(1.0, t, out=t)
+
+    def add_scaled(self, c: Any, a: Any, factor: Any) -> Any:
+        return np.add(c, a * factor)
+
+    def add_product(self, c: Any, a: Any, b: Any, factor: float) -> Any:
+        if factor == -1.0:
+            return np.subtract(c, np.matmul(a, b), out=c)
+        return np.add(c, np.matmul(a, b * factor), out=c)
+
+
+NUMPY = _NumPyBackend(_NumPyNamespace(compat_numpy, clamp=np.maximum, sum=np.add.reduce))

@@ -47,6 +47,13 @@ def compute_dtype(array: Array, name: str) -> str:
     return _COMPUTED_IN[dtype]
 
 
+def is_number(value: Any) -> bool:
+    """Whether a value is a number, of Python or a symbol of a compiler, and no tensor."""
+    if isinstance(value, float):
+        return True
+    return not hasattr(value, "dtype") and hasattr(value, "__float__") and not isinstance(value, type)
+
+
 def is_real(array: Array) -> bool:
     """Whether the dtype is of real numbers, whole or floating."""
     return dtype_name(array).startswith(("float", "bfloat", "int", "uint"))

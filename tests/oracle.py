@@ -98,13 +98,16 @@ def kernel_sum(x, y, value, slope, bandwidth):
     return np.sum(value(t)), np.sum(pull, axis=1), -np.sum(pull, axis=0)
 
 
-def kernel_sum_and_gradients(kernel, xp, x, y, e, h):
-    """The sum over pairs of phi((|x_i - y_j|^2 + e_i + e_j) / h) and its gradients with respect to x, y, e and h, of
-    which those of a None are None, in extended precision, pair by pair.
+def kernel_sum_and_gradients(kernel, xp, x, y, e, h, a=None, b=1.0):
+    """a times the sum over rows of |x_i|^2, and b times that over pairs of phi((|x_i - y_j|^2 + e_i + e_j) / h).
+
+    With the gradients with respect to x, y, e, h, a and b, of which those of a None are None, in extended precision,
+    pair by pair.
 
     One set has the pairs i != j in both orders, and alone may have e. The namespace is what the kernel computes with.
     """
     x, h = np.asarray(x, np.longdouble), np.asarray(h, np.longdouble)[..., None, None]
+    b, confined = np.asarray(b, np.longdouble), np.asarray(0.0 if a is None else a, np.longdouble)
     other = x if y is None else np.asarray(y, np.longdouble)
     added = np.zeros_like(x[..., :1]) if e is None else np.asarray(e, np.longdouble)
     difference = x[..., :, None, :] - other[..., None, :, :]
@@ -114,12 +117,15 @@ def kernel_sum_and_gradients(kernel, xp, x, y, e, h):
     value, slope = (np.where(pairs, f(t.copy(), xp), 0) for f in (kernel.value, kernel.slope))
     w = slope / h
     pull = 2 * w[..., None] * difference
+    total, square, rows = np.sum(value, axis=(-2, -1)), np.sum(x**2, axis=(-2, -1)), b[..., None, None]
     return (
-        np.sum(value, axis=(-2, -1)),
-        np.sum(pull, axis=-2) * (2 if y is None else 1),
-        None if y is None else -np.sum(pull, axis=-3),
-        None if e is None else 2 * np.sum(w, axis=-1, keepdims=True),
-        -np.sum(w * t, axis=(-2, -1)),
+        confined * square + b * total,
+        rows * np.sum(pull, axis=-2) * (2 if y is None else 1) + 2 * confined[..., None, None] * x,
+        None if y is None else -rows * np.sum(pull, axis=-3),
+        None if e is None else 2 * rows * np.sum(w, axis=-1, keepdims=True),
+        -b * np.sum(w * t, axis=(-2, -1)),
+        None if a is None else square,
+        total,
     )
 
 

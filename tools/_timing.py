@@ -15,7 +15,7 @@ from _contenders import CONTESTS, LOOP_STEPS, jax_compiled
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-ROWS = (100, 1000, 4096, 16384)
+ROWS = (100, 256, 1000, 4096, 16384)
 _SMALL_ROWS = 1000
 _MANY_ROWS = 10_000
 _PRODUCT_SIZE = 2048

@@ -69,6 +69,10 @@ class _JaxBackend(TracedBackend):
     def on_cpu(self, x: jax.Array) -> bool:  # noqa: ARG002
         return jax.default_backend() == "cpu"  # a tracer knows no device
 
+    def rows(self, x: jax.Array) -> Any:
+        rows = x.shape[-2]
+        return rows if isinstance(rows, int) else jnp.asarray(rows, x.dtype)  # a symbol of an exported program
+
     def take(self, blocks: jax.Array, i: Any) -> jax.Array:
         return lax.dynamic_index_in_dim(blocks, i, keepdims=False)
 
@@ -86,6 +90,7 @@ BACKEND = _JaxBackend(
     Namespace(
         jnp,
         clamp=jnp.maximum,
+        diagonal=partial(jnp.diagonal, axis1=-2, axis2=-1),
         clamp_at_zero=lambda t: jnp.maximum(t, 0.0),
         # By default accelerators multiply in bfloat16 or TF32, which ruins differences of distances.
         matmul=partial(jnp.matmul, precision=lax.Precision.HIGHEST),

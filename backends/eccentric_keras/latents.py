@@ -108,8 +108,12 @@ class _Weighted:
         if isinstance(z, keras.Variable | np.ndarray):
             z = keras.ops.convert_to_tensor(z) if isinstance(z, np.ndarray) else z.value
         backend_of(z)  # refuses what is no tensor
+        if has_no_pairs(z):
+            return nothing(z)
         lam, mu, scale = (getattr(_Weighted, name).current(self, z) for name in ("lam", "mu", "scale"))
-        value = keras.ops.mean(eccentric_loss(z, mu, scale=scale))
+        losses = eccentric_loss(z, mu, scale=scale)
+        # The mean, or 0 of no batches.
+        value = keras.ops.divide_no_nan(keras.ops.sum(losses), keras.ops.sum(keras.ops.ones_like(losses)))
         return (lam if isinstance(lam, float) else keras.ops.cast(lam, value.dtype)) * value
 
     def _config(self) -> dict[str, Any]:
@@ -128,6 +132,7 @@ class EccentricRegularizer(_Weighted, keras.regularizers.Regularizer):
     to the variable) takes effect in the next step of a model that was compiled before, and compiles nothing anew.
 
     Called with outputs of shape (..., n, d) it returns a scalar; leading axes are separate batches, whose mean counts.
+    A batch of one row or none has no pairs and adds 0, so that a last batch of one item or a prediction does no harm.
     As an `activity_regularizer` it adds lam times the loss to the losses of the model, whatever the size of the batch.
     That takes care: Keras from 3.14 on divides what an activity regularizer returns by the length of the first axis.
     For a mean, like this one, that would make the weight depend on the batch, and it is undone here. Earlier versions
@@ -179,6 +184,18 @@ class EccentricLoss(_Weighted, keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The arguments."""
         return {**super().get_config(), **self._config()}
+
+
+def has_no_pairs(z: Any) -> bool:
+    """Whether rows are known to be one or none: the last batch of an epoch, an item to predict, a single neuron."""
+    shape = tuple(z.shape)
+    return len(shape) > 1 and (0 in shape[:-1] or shape[-2] == 1)
+
+
+def nothing(z: Any) -> Any:
+    """0, with a gradient of zeros with respect to z."""
+    dtype = keras.backend.standardize_dtype(z.dtype)
+    return keras.ops.sum(keras.ops.cast(z[..., :0, :], dtype if dtype == "float64" else "float32"))
 
 
 def _divided(caller: FrameType) -> bool:

@@ -16,6 +16,7 @@ from eccentric_core.energies.compressive import projected_energy
 from eccentric_core.energies.hyperspherical import EnergyOptions, energy_of
 from eccentric_core.energies.projections import LearnedProjection, network_rule
 from eccentric_core.networks import Policy
+from eccentric_keras.latents import has_no_pairs, nothing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,6 +62,8 @@ class HypersphericalRegularizer(_Energy, keras.regularizers.Regularizer):
         energy: "hyperspherical", or "eccentric" for the eccentric loss of the neurons in its place.
         axis: of the neurons in a kernel; -2 in transposed convolutions.
 
+    A single neuron has no pairs and adds 0.
+
     Raises:
         TypeError, ValueError: an argument is not as described.
     """
@@ -90,6 +93,8 @@ class HypersphericalRegularizer(_Energy, keras.regularizers.Regularizer):
 
     def __call__(self, x: Any) -> Any:
         rows = self._rows(x)
+        if has_no_pairs(rows):
+            return nothing(rows)
         if self.energy == "eccentric":
             return self.weight * eccentric_loss(rows)
         if self.projection is None:
@@ -152,6 +157,8 @@ class CompressiveEnergy(_Energy, keras.layers.Layer):
     def call(self, kernel: Any, training: bool | None = None) -> Any:
         """The energy of a kernel, a scalar."""
         rows, projection = self._rows(kernel), self.projection
+        if has_no_pairs(rows):
+            return nothing(rows)
         if self.learns:
             projection = LearnedProjection(keras.ops.convert_to_tensor(self.matrix), projection)
             if training:

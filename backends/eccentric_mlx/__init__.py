@@ -93,19 +93,16 @@ def _exp(x: mx.array) -> mx.array:
     return mx.where(x < 0, mx.reciprocal(large), large)
 
 
-def _sum(x: mx.array, axis: Any, keepdims: bool = False) -> mx.array:
-    # MLX adds numbers up one by one on a CPU: of two axes first along one.
-    return mx.sum(mx.sum(x, axis=-1), axis=-1) if axis == (-2, -1) else mx.sum(x, axis=axis, keepdims=keepdims)
-
-
 BACKEND = _MlxBackend(
     Namespace(
         mx,
         astype=lambda x, dtype, copy=True: x.astype(dtype),  # noqa: ARG005
         clamp=mx.maximum,
         clamp_at_zero=lambda x: mx.maximum(x, 0.0),
+        diagonal=lambda t: mx.diagonal(t, axis1=-2, axis2=-1),
         exp=_exp,
-        sum=_sum,
+        # MLX adds numbers up one by one on a CPU: first along one axis.
+        total=lambda x: mx.sum(mx.sum(x, axis=-1), axis=-1),
         zero_diagonal=lambda x: mx.where(mx.eye(x.shape[-1], dtype=mx.bool_), mx.zeros_like(x), x),
     )
 )

@@ -25,9 +25,7 @@ def _matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
     return tf.matmul(a, b)
 
 
-def _sum(x: tf.Tensor, axis: Any, keepdims: bool = False) -> tf.Tensor:
-    if axis != (-2, -1):
-        return tf.reduce_sum(x, axis, keepdims)
+def _total(x: tf.Tensor) -> tf.Tensor:
     # XLA makes one sum of two and adds a million numbers up one by one; of differences from a mean it can't.
     rows = tf.reduce_sum(x, -1)
     mean = tf.reduce_mean(rows, -1, keepdims=True)
@@ -79,6 +77,9 @@ class _TensorFlowBackend(TracedBackend):
     def minimum(self, a: Any, b: Any) -> Any:
         return min(a, b) if isinstance(b, int) else tf.minimum(a, b)
 
+    def maximum(self, a: Any, b: Any) -> Any:
+        return max(a, b) if isinstance(b, int) else tf.maximum(a, b)
+
     def has_float64(self, x: tf.Tensor) -> bool:  # noqa: ARG002
         return True
 
@@ -89,6 +90,13 @@ class _TensorFlowBackend(TracedBackend):
         # A graph adds a row or a column to a matrix slowly. Tiles have both in the product: cheap where rows are short.
         short = x.shape[-1] is not None and x.shape[-1] < 32
         return min(512, self.tile_rows(x)) if short else self.tile_rows(x)
+
+    def blocks(self, array: tf.Tensor, axis: int, start: Any, count: Any, size: Any) -> Any:
+        if not isinstance(size, int):  # a batch without rows has one of zeros, so that there is a block
+            paddings = [[0, 0]] * (len(array.shape) - 1)
+            paddings.insert(axis % len(array.shape), [0, 1 - tf.minimum(1, tf.shape(array)[axis])])
+            array = tf.pad(array, paddings)
+        return super().blocks(array, axis, start, count, size)
 
     def take(self, blocks: tf.Tensor, i: Any) -> tf.Tensor:
         return tf.gather(blocks, i)
@@ -111,6 +119,7 @@ BACKEND = _TensorFlowBackend(
         astype=lambda x, dtype, copy=True: tf.cast(x, dtype),  # noqa: ARG005
         clamp=lambda x, lower: tf.maximum(x, tf.constant(lower, x.dtype)),
         clamp_at_zero=lambda x: tf.maximum(x, tf.constant(0.0, x.dtype)),
+        diagonal=tf.linalg.diag_part,
         concat=lambda parts, axis: tf.concat(parts, axis),
         float32=tf.float32,
         float64=tf.float64,
@@ -122,8 +131,9 @@ BACKEND = _TensorFlowBackend(
         ones_like=tf.ones_like,
         reshape=tf.reshape,
         stack=tf.stack,
-        sum=_sum,
+        sum=lambda x, axis, keepdims=False: tf.reduce_sum(x, axis, keepdims),
         take=lambda x, indices, axis: tf.gather(x, indices, axis=axis),
+        total=_total,
         where=tf.where,
         zero_diagonal=lambda x: tf.linalg.set_diag(x, tf.zeros(tf.shape(x)[:-1], x.dtype)),
         zeros_like=tf.zeros_like,

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import math
 from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
+from torch.autograd import forward_ad
+from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from eccentric_core.backend import Backend, Namespace
 from eccentric_core.checks import compute_dtype
@@ -24,16 +27,33 @@ class _TorchBackend(Backend):
     gather, total = staticmethod(gather), staticmethod(total)
     compiling = staticmethod(torch.compiler.is_compiling)
 
+    def splits_batches(self) -> bool:
+        return not self.compiling()
+
     def refusal(self, array: Any) -> str | None:
-        if not self.compiling() and torch.jit.is_tracing():
+        if not isinstance(array, Tensor) or array.layout is not torch.strided or array.is_nested:
+            return f"{type(array).__name__} ({getattr(array, 'layout', 'no tensor')}); give a dense torch.Tensor"
+        if torch.jit.is_tracing() and not self.compiling():
             return "a tensor that torch.jit.trace follows; use torch.compile or torch.export"
-        if isinstance(array, Tensor) and array.layout is torch.strided and not array.is_nested:
-            return None
-        return f"{type(array).__name__} ({getattr(array, 'layout', 'no tensor')}); give a dense torch.Tensor"
+        return None
 
     def run(self, formula: Any, *arrays: Any, **static: Any) -> Any:
+        if not _autocast(arrays[0]):
+            return formula(self, *arrays, **static)
         with no_autocast(arrays[0]):
             return formula(self, *arrays, **static)
+
+    def differentiable(self, f: Any, *arguments: Any) -> Tensor:
+        if self.compiling():
+            if not _is_small(arguments):
+                return super().differentiable(f, *arguments)
+            wanted = [isinstance(a, Tensor) and a.requires_grad for a in arguments]
+            return _Value.apply(f, *arguments) if torch.is_grad_enabled() and any(wanted) else f.value(self, *arguments)
+        if not torch.is_grad_enabled():
+            return f.value(self, *arguments)
+        if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
+            return super().differentiable(f, *arguments)
+        return _Value.apply(f, *arguments)
 
     def registered(self, call: Call, *tensors: Tensor) -> Tensor:
         wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
@@ -62,6 +82,9 @@ class _TorchBackend(Backend):
     def on_cpu(self, x: Tensor) -> bool:
         return x.device.type == "cpu"
 
+    def dense_rows(self, x: Tensor) -> int:
+        return _ROWS_TO_FUSE if x.device.type == "cpu" else self.tile_rows(x)
+
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
     # A graph that is being compiled cannot ask for the setting; its large products are within operators.
@@ -71,35 +94,81 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     return full_product(torch.matmul, a, b, BACKEND.xp, parts=2 if setting == "high" else 3)
 
 
+def _self_distances(x: Tensor) -> Tensor:
+    square = (x * x).sum(-1, keepdim=True)
+    return _zero_diagonal(_add_product(square + square.mT, x, x.mT, -2.0))
+
+
+def _add_scaled(c: Tensor, a: Tensor, factor: Any) -> Tensor:
+    # Not of a number that a compiler traces.
+    if not isinstance(factor, float) or torch.compiler.is_compiling():
+        return c + a * factor
+    return torch.add(c, a, alpha=factor)
+
+
+def _add_product(c: Tensor, a: Tensor, b: Tensor, factor: float) -> Tensor:
+    if a.dim() > 3 or _recorded() or torch.get_float32_matmul_precision() != "highest":
+        return c + _matmul(a, b * factor)
+    return c.addmm_(a, b, alpha=factor) if a.dim() == 2 else c.baddbmm_(a, b, alpha=factor)
+
+
 def _zero_diagonal(x: Tensor) -> Tensor:
-    if torch.is_grad_enabled():  # autograd may need what stands there
+    if torch.compiler.is_compiling():
+        index = torch.arange(x.shape[-1], device=x.device)
+        return torch.where(index[:, None] == index, 0.0, x)
+    if _recorded():
         return x.diagonal_scatter(torch.zeros_like(x[..., 0]), dim1=-2, dim2=-1)
     x.diagonal(dim1=-2, dim2=-1).zero_()
     return x
 
 
+def _recorded() -> bool:
+    """Whether what stands in a tensor may be needed (by autograd, a compiler or a transform), so that it must stay."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return True
+    return torch._C._are_functorch_transforms_active()
+
+
 BACKEND = _TorchBackend(
     Namespace(
         torch,
+        add_product=_add_product,
+        add_scaled=_add_scaled,
         asarray=torch.as_tensor,
-        astype=lambda x, dtype, copy=True: x.to(dtype),  # noqa: ARG005
+        astype=lambda x, dtype, copy=True: x if x.dtype is dtype else x.to(dtype),  # noqa: ARG005
         clamp=torch.clamp_min,
-        clamp_at_zero=lambda x: x.clamp_min(0) if torch.is_grad_enabled() else x.clamp_min_(0),
+        clamp_at_zero=lambda x: x.clamp_min(0) if _recorded() else x.clamp_min_(0),
         concat=torch.cat,
+        inverse=lambda x: x.reciprocal() if _recorded() else x.reciprocal_(),
         matmul=_matmul,
         matrix_transpose=lambda x: x.mT,
+        self_distances=_self_distances,
         take=lambda x, indices, axis: torch.index_select(x, axis, indices),
+        # In two steps the first one is fused with what makes x.
+        total=lambda x: x.sum(-1).sum(-1) if torch.compiler.is_compiling() else x.sum((-2, -1)),
         zero_diagonal=_zero_diagonal,
     )
 )
+# Of more rows than these, tiles are the faster form.
+_ROWS_TO_FUSE = 1024
 _FORWARD_MODE = torch._C._functorch.TransformType.Jvp
+
+
+def _is_small(arguments: tuple[Any, ...]) -> bool:
+    """Whether a compiler knows that there are few pairs, so that it had better see operations, which it fuses."""
+    x, y = arguments[:2]
+    pairs = math.prod(x.shape[:-1]) * (x if y is None else y).shape[-2]
+    return statically_known_true(pairs <= _ROWS_TO_FUSE**2)
 
 
 def no_autocast(x: Tensor) -> Any:
     """A context in which nothing is computed in half precision."""
+    return torch.autocast(x.device.type, enabled=False) if _autocast(x) else nullcontext()
+
+
+def _autocast(x: Tensor) -> bool:
     kind = x.device.type
-    active = kind != "meta" and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if active else nullcontext()
+    return kind != "meta" and torch.is_autocast_enabled(kind)
 
 
 def computed(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
@@ -109,6 +178,31 @@ def computed(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 
 computed.__signature__ = inspect.signature(computed)  # autograd asks for it in every call
+
+
+class _Value(torch.autograd.Function):
+    """The value of a function. Its gradients are made with it and wait for backward: a small batch has no time to lose.
+
+    Backward that is differentiated itself makes them anew, by a function that has derivatives of any order.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, f: Any, *arguments: Any) -> Any:
+        if not any(ctx.needs_input_grad):
+            return f.value(BACKEND, *arguments)
+        value, *gradients = f.value_and_gradients(BACKEND, *arguments)
+        ctx.call, tensors = Call.of(f, arguments)
+        ctx.save_for_backward(*tensors, *[g for g in gradients if g is not None])
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> Any:
+        count = len(ctx.saved_tensors) // 2
+        tensors, gradients = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        if torch.is_grad_enabled() and not BACKEND.compiling():
+            gradients = _ValueAndGradients.apply(ctx.call, *tensors)[1:]
+        rest = iter(pulled_back(cotangent, gradients))
+        return None, *[next(rest) if isinstance(g, str) else None for g in ctx.call.given]
 
 
 class _ValueAndGradients(torch.autograd.Function):

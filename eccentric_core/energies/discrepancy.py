@@ -9,7 +9,7 @@ import numpy as np
 from eccentric_core.backend import Backend, backend_of
 from eccentric_core.checks import check_bandwidth, check_batch, check_number, check_pair, compute_dtype
 from eccentric_core.engine.kernels import InverseMultiquadricMixture
-from eccentric_core.engine.pairs import PairSum
+from eccentric_core.engine.pairs import PairSum, mean_weights, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,7 +85,13 @@ def inverse_multiquadric_mmd(
 def _discrepancy(backend: Backend, z: Array, prior: Array, bandwidth: Any, *, f: PairSum) -> Array:
     dtype = getattr(backend.xp, compute_dtype(z, "z"))
     z, prior = (backend.xp.astype(rows, dtype, copy=False) for rows in (z, prior))
-    n, m = backend.rows(z), backend.rows(prior)
-    within_z, within_prior = (backend.differentiable(f, rows, None, None, bandwidth) for rows in (z, prior))
-    across = backend.differentiable(f, z, prior, None, bandwidth)
-    return within_z / (n * (n - 1.0)) + within_prior / (m * (m - 1.0)) - across * (2.0 / (n * m))
+    (by_n, by_z), (by_m, by_prior) = (mean_weights(backend.rows(rows), backend) for rows in (z, prior))
+
+    def mean(x: Array, y: Array | None, weight: Any) -> Array:
+        return backend.differentiable(f, x, y, None, bandwidth, None, spread(weight, z, backend))
+
+    across = by_n * by_m
+    if hasattr(across, "dtype"):  # where one set has no pairs, nothing is left of the other
+        both = backend.xp.astype(across > 0.0, across.dtype)
+        by_z, by_prior = by_z * both, by_prior * both
+    return mean(z, None, by_z) + mean(prior, None, by_prior) + mean(z, prior, -2.0 * across)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -18,14 +18,11 @@ from eccentric_core.checks import (
     nonnegative_array,
     parameter,
 )
-from eccentric_core.derivatives import pushed_forward
 from eccentric_core.engine.kernels import LogarithmicKernel
-from eccentric_core.engine.pairs import PairSum, spread
+from eccentric_core.engine.pairs import PairSum, mean_weights, spread
 from eccentric_core.theory.scale import cached_scale, check_scale, paper_scale, resolve_scale, traced_scale
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from numpy.typing import ArrayLike
 
     from eccentric_core.checks import Array, Floats, Number, Scale
@@ -74,15 +71,14 @@ def eccentric_loss(z: Array, mu: Number = 1.0, *, scale: Scale = "paper", group:
     >>> float(eccentric_loss(z).round(4))
     -2.8844
     """
-    arguments, static = _checked(z, mu, scale, group)
-    return static.backend.run(_loss, *arguments, method=static.method, f=static.f, group=group)
+    backend, mu, scale, static = _checked(z, mu, scale, group)
+    return backend.run(_loss, z, mu, scale, static=static, group=group)
 
 
-def _loss(backend: Backend, z: Array, mu: Any, scale: Any, *, method: str | None, f: Confined, group: Any) -> Array:
-    z, scale = _entered(backend, z, mu, scale, method)
+def _loss(backend: Backend, z: Array, mu: Any, scale: Any, *, static: _Static, group: Any) -> Array:
+    z, scale = _entered(backend, z, mu, scale, static)
     everyone = None if group is None else backend.gather(z, group)
-    weight = spread(mu * scale, z, backend)
-    loss = backend.differentiable(f, z, everyone, spread(scale, z, backend), weight)
+    loss = backend.differentiable(static.f, *_arguments(backend, z, everyone, mu, scale))
     return loss if group is None else backend.total(loss, group)
 
 
@@ -102,19 +98,23 @@ def eccentric_loss_and_grad(z: Array, mu: Number = 1.0, *, scale: Scale = "paper
     >>> bool(loss == eccentric_loss(z)), grad.shape
     (True, (100, 8))
     """
-    arguments, static = _checked(z, mu, scale)
-    loss, grad = static.backend.run(_loss_and_grad, *arguments, method=static.method, f=static.f)
+    backend, mu, scale, static = _checked(z, mu, scale)
+    loss, grad = backend.run(_loss_and_grad, z, mu, scale, static=static)
     return loss, grad
 
 
-def _loss_and_grad(
-    backend: Backend, z: Array, mu: Any, scale: Any, *, method: str | None, f: Confined
-) -> tuple[Array, Array]:
+def _loss_and_grad(backend: Backend, z: Array, mu: Any, scale: Any, *, static: _Static) -> tuple[Array, Array]:
     dtype = z.dtype
-    z, scale = _entered(backend, z, mu, scale, method)
-    weight = spread(mu * scale, z, backend)
-    loss, grad, *_ = backend.value_and_gradients(f, z, None, spread(scale, z, backend), weight)
+    z, scale = _entered(backend, z, mu, scale, static)
+    loss, grad, *_ = backend.value_and_gradients(static.f, *_arguments(backend, z, None, mu, scale))
     return loss, backend.xp.astype(grad, dtype, copy=False)
+
+
+def _arguments(backend: Backend, z: Array, everyone: Array | None, mu: Any, scale: Any) -> tuple[Any, ...]:
+    """Equation 1 as a `PairSum`: the pairs of z, or those of z and the rows of all processes."""
+    by_rows, by_pairs = mean_weights(backend.rows(z if everyone is None else everyone), backend)
+    weight = mu * scale * -by_pairs
+    return z, everyone, None, *(spread(number, z, backend) for number in (scale, by_rows, weight))
 
 
 def pair_kernel(x: Array, y: Array, mu: Number = 1.0, *, scale: Scale = "paper") -> Array:
@@ -156,8 +156,8 @@ def pair_kernel(x: Array, y: Array, mu: Number = 1.0, *, scale: Scale = "paper")
 
 
 def _pair_kernel(backend: Backend, x: Array, y: Array, mu: Any, scale: Any, *, method: str | None) -> Array:
-    x, scale = _entered(backend, x, mu, scale, method)
-    y = backend.xp.astype(y, x.dtype, copy=False)
+    x, y = (backend.xp.astype(rows, getattr(backend.xp, compute_dtype(rows, "x")), copy=False) for rows in (x, y))
+    scale = scale if method is None else traced_scale(x, mu, method, backend)
     squares = backend.xp.sum(x * x, axis=-1) + backend.xp.sum(y * y, axis=-1)
     difference = x - y
     distance = backend.xp.sum(difference * difference, axis=-1)
@@ -195,82 +195,45 @@ def repulsive_force(
         return (2.0 * m * root / (s + 1.0 / s))[()]
 
 
-@dataclass(frozen=True)
-class Confined:
-    """Equation 1 as a function to differentiate: of rows x, rows y or None, a bandwidth h and a weight b.
-
-        mean_i |x_i|^2 - b / (n (n-1)) S,   S the sum over pairs
-
-    The pairs are those of x, or those of x and y, where y are the rows of all processes and n is their number. h and b
-    are numbers or tensors of shape (...). One function and not two, as each operation that a framework differentiates
-    by itself takes time in a small batch.
-
-    Attributes:
-        pairs: S as a function to differentiate.
-    """
-
-    pairs: PairSum
-
-    def value(self, backend: Backend, x: Array, y: Array | None, h: Any, b: Any) -> Array:
-        """The value, of shape (...)."""
-        n = backend.rows(x if y is None else y)
-        return self._value(backend, x, n, b, self.pairs.value(backend, x, y, None, h))
-
-    def value_and_gradients(
-        self, backend: Backend, x: Array, y: Array | None, h: Any, b: Any
-    ) -> tuple[Array | None, ...]:
-        """The value, and its gradient with respect to each of x, y, h and b; None for what is None or a number."""
-        n = backend.rows(x if y is None else y)
-        total, grad_x, grad_y, _, grad_h = self.pairs.value_and_gradients(backend, x, y, None, h)
-        grad_x, grad_y, grad_h = _weighted((grad_x, grad_y, grad_h), b, n)
-        grad_b = None if isinstance(b, float) else total / (-n * (n - 1.0))
-        return self._value(backend, x, n, b, total), x * (2.0 / n) + grad_x, grad_y, grad_h, grad_b
-
-    def hvp(self, backend: Backend, arrays: Sequence[Any], directions: Sequence[Any]) -> tuple[Array | None, ...]:
-        """The derivative of each gradient along the directions of all; a direction may be None for 0."""
-        (x, y, h, b), (u, v, r, rate) = arrays, directions
-        n = backend.rows(x if y is None else y)
-        change_x, change_y, _, change_h = self.pairs.hvp(backend, (x, y, None, h), (u, v, None, r))
-        changes = _weighted((change_x, change_y, change_h), b, n)
-        if u is not None:
-            changes[0] = changes[0] + u * (2.0 / n)
-        if isinstance(b, float):
-            return *changes, None
-        total, grad_x, grad_y, _, grad_h = self.pairs.value_and_gradients(backend, x, y, None, h)
-        gradients = (grad_x, grad_y, grad_h)
-        if rate is not None:
-            with_b = _weighted(gradients, rate, n)
-            changes = [a if a is None else a + other for a, other in zip(changes, with_b, strict=True)]
-        return *changes, pushed_forward(total, gradients, (u, v, r), backend.xp) / (-n * (n - 1.0))
-
-    def _value(self, backend: Backend, x: Array, n: Any, b: Any, total: Array) -> Array:
-        return backend.xp.sum(x * x, axis=(-2, -1)) / n - total * (b / (n * (n - 1.0)))
-
-
-def _weighted(gradients: Sequence[Array | None], b: Any, n: Any) -> list[Any]:
-    """The gradients of S with respect to x, y and h, times -b / (n (n-1))."""
-    weight = b / (-n * (n - 1.0))
-    for_rows = weight if isinstance(b, float) else weight[..., None, None]
-    return [g if g is None else g * by for g, by in zip(gradients, (for_rows, for_rows, weight), strict=True)]
-
-
 class _Static(NamedTuple):
     """What a compiled formula depends on beside arrays and numbers."""
 
-    backend: Backend
+    dtype: str  # to compute in
     method: str | None  # by which M is computed from a mu that is a tensor
-    f: Confined
+    f: PairSum
 
 
-def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[tuple[Array, Any, Any], _Static]:
-    """The arrays and numbers of a loss, and what is static, from arguments that are checked by static facts alone."""
+class _Facts(NamedTuple):
+    """What is checked of an array."""
+
+    shape: tuple[Any, ...]
+    dtype: Any
+
+
+def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[Backend, Any, Any, _Static]:
+    """Mu, M and what is static, from arguments that are checked by static facts alone."""
     backend = backend_of(z)
     # Of a batch that is spread over processes one row may be here.
-    _, d = check_batch(z, min_rows=2 if group is None else 1, min_dim=2 if isinstance(scale, str) else 1)
+    min_rows = 2 if group is None else 1
+    if type(mu) is float and type(scale) in (float, str) and not backend.compiling():
+        shape = tuple(z.shape)
+        if all(type(size) is int for size in shape):  # a symbol is not to be remembered
+            return _remembered(backend, _Facts(shape, z.dtype), mu, scale, min_rows)
+    return _checked_facts(backend, z, mu, scale, min_rows)
+
+
+def _checked_facts(
+    backend: Backend, z: Array | _Facts, mu: Any, scale: Any, min_rows: int
+) -> tuple[Backend, Any, Any, _Static]:
+    _, d = check_batch(z, min_rows=min_rows, min_dim=2 if isinstance(scale, str) else 1)
     mu, scale, method = _parameters(backend, z, d, mu, scale)
     # Not a comparison's result: of a number that a compiler traces that would be no constant.
     wide = False if isinstance(mu, float) and mu <= _WIDE_ABOVE else True  # noqa: SIM211
-    return (z, mu, scale), _Static(backend, method, Confined(PairSum(LogarithmicKernel(), wide)))
+    return backend, mu, scale, _Static(compute_dtype(z, "z"), method, PairSum(LogarithmicKernel(), wide))
+
+
+# The same batch comes again and again in training, and checks are a part of the time of a small one.
+_remembered = lru_cache(maxsize=256)(_checked_facts)
 
 
 def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tuple[Any, Any, str | None]:
@@ -294,7 +257,7 @@ def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tupl
     return mu, scale, None
 
 
-def _entered(backend: Backend, z: Array, mu: Any, scale: Any, method: str | None) -> tuple[Array, Any]:
+def _entered(backend: Backend, z: Array, mu: Any, scale: Any, static: _Static) -> tuple[Array, Any]:
     """The rows in the dtype to compute in, and M."""
-    z = backend.xp.astype(z, getattr(backend.xp, compute_dtype(z, "z")), copy=False)
-    return z, scale if method is None else traced_scale(z, mu, method, backend)
+    z = backend.xp.astype(z, getattr(backend.xp, static.dtype), copy=False)
+    return z, scale if static.method is None else traced_scale(z, mu, static.method, backend)

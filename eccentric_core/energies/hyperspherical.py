@@ -17,7 +17,7 @@ import numpy as np
 from eccentric_core.backend import Backend, backend_of
 from eccentric_core.checks import check_batch, check_number, compute_dtype, static_float
 from eccentric_core.engine.kernels import AngularKernel, AntipodalKernel, GaussianKernel, RieszKernel, default_eps
-from eccentric_core.engine.pairs import PairSum
+from eccentric_core.engine.pairs import PairSum, mean_weights, spread
 from eccentric_core.engine.precision import ROUNDOFF
 
 if TYPE_CHECKING:
@@ -160,7 +160,10 @@ def uniformity(z: Array, t: float = 2.0) -> Array:
 
 
 def _uniformity(backend: Backend, z: Array, bandwidth: Any, *, energy: MeanEnergy) -> Array:
-    return backend.xp.log(mean_energy(backend, z, bandwidth, energy=energy))
+    mean, n = mean_energy(backend, z, bandwidth, energy=energy), backend.rows(z)
+    # The logarithm of 1, and not of 0, of a batch without pairs.
+    mean = mean + backend.xp.astype(n < 1.5, mean.dtype) if hasattr(n, "dtype") else mean
+    return backend.xp.log(mean)
 
 
 class MeanEnergy(NamedTuple):
@@ -182,7 +185,9 @@ class MeanEnergy(NamedTuple):
 def mean_energy(backend: Backend, w: Array, bandwidth: Any = 1.0, *, energy: MeanEnergy) -> Array:
     """The energy of rows of shape (..., n, D), of shape (...)."""
     u, e, _ = _directions(backend, w, energy.constant)
-    return _mean(backend, backend.differentiable(energy.f, u, None, e, bandwidth), e, energy)
+    weight = _weight(backend, u, energy)
+    value = backend.differentiable(energy.f, u, None, e, bandwidth, None, spread(weight, u, backend))
+    return value if energy.mirrored is None else value + _of_mirror_images(e, energy.mirrored, backend.xp) * weight
 
 
 def mean_energy_and_grad(backend: Backend, w: Array, *, energy: MeanEnergy) -> tuple[Array, Array]:
@@ -192,12 +197,15 @@ def mean_energy_and_grad(backend: Backend, w: Array, *, energy: MeanEnergy) -> t
     """
     xp = backend.xp
     u, e, scale = _directions(backend, w, energy.constant)
-    total, grad_u, _, grad_e, _ = backend.value_and_gradients(energy.f, u, None, e, 1.0)
+    weight = _weight(backend, u, energy)
+    value, grad_u, _, grad_e, *_ = backend.value_and_gradients(
+        energy.f, u, None, e, 1.0, None, spread(weight, u, backend)
+    )
     if energy.mirrored is not None:
-        grad_e = grad_e - 2.0 * energy.mirrored.slope(4.0 - 2.0 * e, xp)
+        value = value + _of_mirror_images(e, energy.mirrored, xp) * weight
+        grad_e = grad_e - energy.mirrored.slope(4.0 - 2.0 * e, xp) * (2.0 * weight)
     product = xp.sum(u * grad_u, axis=-1, keepdims=True) + 2.0 * e * grad_e
-    grad = (grad_u - u * product) * (scale * _weight(backend, u, energy))
-    return _mean(backend, total, e, energy), grad
+    return value, (grad_u - u * product) * scale
 
 
 def _directions(backend: Backend, w: Array, constant: float) -> tuple[Array, Array, Array]:
@@ -211,18 +219,16 @@ def _directions(backend: Backend, w: Array, constant: float) -> tuple[Array, Arr
     return w * scale, xp.where(square == 0.0, xp.ones_like(square), 0.0 * square), scale
 
 
-def _mean(backend: Backend, total: Array, e: Array, energy: MeanEnergy) -> Array:
-    if energy.mirrored is not None:
-        # A row and its own mirror image: 2 - 2 <u, -u>.
-        far = energy.mirrored.value(4.0 - 2.0 * e, backend.xp)
-        total = total + backend.xp.sum(far, axis=(-2, -1))
-    return total * _weight(backend, e, energy)
+def _of_mirror_images(e: Array, kernel: RieszKernel | AngularKernel, xp: Any) -> Array:
+    """The sum over the pairs of a row and its own mirror image: 2 - 2 <u, -u>."""
+    return xp.total(kernel.value(4.0 - 2.0 * e, xp))
 
 
 def _weight(backend: Backend, rows: Array, energy: MeanEnergy) -> Any:
     n = backend.rows(rows)
+    by_rows, by_pairs = mean_weights(n, backend)
     # Pairs of [u, -u]: (i, j) and (-i, -j), (i, -j) and (-i, j), and each row with its own mirror image.
-    return energy.factor / (n * (n - 1.0 if energy.mirrored is None else 2.0 * n - 1.0))
+    return energy.factor * (by_pairs if energy.mirrored is None else by_rows / (2.0 * n - 1.0))
 
 
 def energy_of(dtype: str, options: EnergyOptions) -> MeanEnergy:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from eccentric_core.engine.kernels import value_and_slope, value_of_pairs
+from eccentric_core.engine.kernels import value_and_slope, value_of_pairs, vanishes_at_zero
 
 if TYPE_CHECKING:
     from eccentric_core.checks import Array
@@ -31,34 +31,44 @@ def dense_value(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, 
         kernel: phi.
         xp: the array namespace.
     """
-    return xp.sum(value_of_pairs(kernel, _distances(x, y, e, xp), xp, diagonal=y is None), axis=(-2, -1))
+    value = value_of_pairs(kernel, _distances(x, y, e, xp), xp, diagonal=_counts(y, e, kernel))
+    return xp.total(value)
 
 
 def dense_value_and_row_sums(
-    x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any, *, dtype: Any = None
+    x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any, *, near: Any = None
 ) -> tuple[Array, ...]:
     """S, then sum_j w_ij (x_i - y_j), sum_i w_ij (y_j - x_i) (or None) and sum_j w_ij (or None), with e.
 
-    The distances are computed in the dtype given, and the sums in that of the rows.
+    The distances are computed in the dtype `near`, and the sums in that of the rows.
     """
-    near = (x, y, e)
-    if dtype is not None:
-        near = tuple([None if a is None else xp.astype(a, dtype, copy=False) for a in near])  # type: ignore[assignment]
-    t = _distances(*near, xp)
-    value, w = value_and_slope(kernel, t, xp, diagonal=y is None, with_e=e is not None)
-    w = w if dtype is None else xp.astype(w, x.dtype, copy=False)
-    total, weight = xp.sum(value, axis=(-2, -1)), xp.sum(w, axis=-1, keepdims=True)
+    operands = (x, y, e)
+    if near is not None:
+        operands = tuple([None if a is None else xp.astype(a, near, copy=False) for a in operands])  # type: ignore[assignment]
+    diagonal = _counts(y, e, kernel)
+    value, w = value_and_slope(kernel, _distances(*operands, xp), xp, diagonal=diagonal, with_e=e is not None)
+    total = xp.total(value)
+    del value  # the fewer large arrays there are, the better they stay in a cache
+    w = w if near is None else xp.astype(w, x.dtype, copy=False)
+    weight = xp.sum(w, axis=-1, keepdims=True)
     if y is None:
-        return total, weight * x - xp.matmul(w, x), None, None if e is None else weight
+        return total, xp.add_product(weight * x, w, x, -1.0), None, None if e is None else weight
     back = xp.matrix_transpose(w)
-    grad_y = xp.sum(back, axis=-1, keepdims=True) * y - xp.matmul(back, x)
-    return total, weight * x - xp.matmul(w, y), grad_y, None
+    grad_y = xp.add_product(xp.sum(back, axis=-1, keepdims=True) * y, back, x, -1.0)
+    return total, xp.add_product(weight * x, w, y, -1.0), grad_y, None
 
 
 def _distances(x: Array, y: Array | None, e: Array | None, xp: Any) -> Array:
+    if y is None and e is None:
+        return xp.clamp_at_zero(xp.self_distances(x))
     square = xp.sum(x * x, axis=-1, keepdims=True)
     square = square if e is None else square + e
     other = square if y is None else xp.sum(y * y, axis=-1, keepdims=True)
-    product = xp.matmul(x * -2.0, xp.matrix_transpose(x if y is None else y))
+    squares = square + xp.matrix_transpose(other)
     # Rounding makes the distance of close pairs negative.
-    return xp.clamp_at_zero(product + square + xp.matrix_transpose(other))
+    return xp.clamp_at_zero(xp.add_product(squares, x, xp.matrix_transpose(x if y is None else y), -2.0))
+
+
+def _counts(y: Array | None, e: Array | None, kernel: PairKernel) -> bool:
+    """Whether what stands on the diagonal must be taken out."""
+    return y is None and (e is not None or not vanishes_at_zero(kernel))

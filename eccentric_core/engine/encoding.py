@@ -11,6 +11,8 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from eccentric_core.checks import is_number
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -31,6 +33,9 @@ def encode(value: Any, numbers: list[Any]) -> tuple[Any, ...]:
         return ("number",)
     if value is None or isinstance(value, bool | int | str):
         return ("constant", value)
+    if is_number(value):  # a symbol
+        numbers.append(value)
+        return ("number",)
     if type(value) is tuple:  # not one with methods, which would be lost
         return ("tuple", *[encode(item, numbers) for item in value])
     if not hasattr(value, "__dict__"):

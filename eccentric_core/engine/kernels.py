@@ -86,7 +86,7 @@ class LogarithmicKernel:
         """Both; t may be overwritten."""
         value = xp.log1p(t)
         t += 1.0
-        return value, xp.reciprocal(t)
+        return value, xp.inverse(t)
 
     def second_derivative(self, t: Array, xp: Any) -> Array:
         """-1/(1 + t)^2."""

@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from eccentric_core.checks import dtype_name
+from eccentric_core.checks import is_number
+from eccentric_core.derivatives import pushed_forward
 from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
 from eccentric_core.engine.precision import few
 from eccentric_core.engine.sweep import sweep
@@ -49,28 +50,34 @@ if TYPE_CHECKING:
 
 def spread(number: Any, x: Array, backend: Backend) -> Any:
     """A 0-d tensor as one for each batch of rows, so that its derivative is summed over them; a number as it is."""
-    if isinstance(number, float) or len(x.shape) == 2:
+    if is_number(number) or len(x.shape) == 2:
         return number
-    return number + backend.xp.zeros_like(x[..., 0, 0])
+    return number + backend.xp.zeros_like(backend.xp.sum(x[..., :1, 0], axis=-1))  # there may be no rows
 
 
-class _Scaled(NamedTuple):
-    """Centred rows in units of sqrt(h), and their e in units of h."""
+def mean_weights(n: Any, backend: Backend) -> tuple[Any, Any]:
+    """1/n and 1/(n (n-1)): what makes a mean of a sum over n rows, and over their pairs.
 
-    x: Array
-    y: Array | None
-    e: Array | None
+    Both are 0 for a batch without pairs, which no check refuses where only the running graph knows the rows.
+    """
+    if not hasattr(n, "dtype"):
+        return (0.0, 0.0) if isinstance(n, int) and n < 2 else (1.0 / n, 1.0 / (n * (n - 1.0)))
+    some = backend.xp.astype(n > 1.5, n.dtype)
+    n = backend.xp.clamp(n, 2.0)
+    return some / n, some / (n * (n - 1.0))
 
 
 @dataclass(frozen=True)
 class PairSum:
-    """A sum over pairs as a function to differentiate: of rows x, rows y or None, e or None, and a bandwidth h.
+    """A weighted sum over pairs, and one over rows, as a function to differentiate.
 
-        t_ij = (|x_i - y_j|^2 + e_i + e_j) / h
+        F = a sum_i |x_i|^2 + b sum over pairs of phi(t_ij),   t_ij = (|x_i - y_j|^2 + e_i + e_j) / h
 
-    The rows have shapes (..., n, d) and (..., m, d), e has shape (..., n, 1) and is for one set alone: the squared
-    norm of row i counts as |x_i|^2 + e_i. h is a number, or a tensor of shape (...). All have the dtype to compute in,
-    float32 or float64, as have all results.
+    Its arguments are rows x, rows y or None, e or None, a bandwidth h, and the weights a (or None for 0) and b. The
+    rows have shapes (..., n, d) and (..., m, d), e has shape (..., n, 1) and is for one set alone: the squared norm of
+    row i counts as |x_i|^2 + e_i. h, a and b are numbers, or tensors of shape (...). All have the dtype to compute in,
+    float32 or float64, as have all results. One function and not several, as each operation that a framework
+    differentiates by itself takes time in a small batch.
 
     Attributes:
         kernel: phi.
@@ -82,83 +89,106 @@ class PairSum:
     wide: bool = False
     tile_rows: int | None = None
 
-    def value(self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any) -> Array:
-        """The sum, of shape (...)."""
-        scaled, _, dtype = self._scaled(backend, x, y, e, h, wide=False)
-        (total,) = self._by_batches(self._value, backend, dtype, scaled)
-        return backend.xp.astype(total, x.dtype, copy=False)
+    def value(
+        self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, a: Any = None, b: Any = 1.0
+    ) -> Array:
+        """F, of shape (...)."""
+        return _widened(self._f, backend, (x, y, e, h, a, b), wide=False)[0]
 
     def value_and_gradients(
-        self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any
-    ) -> tuple[Any, ...]:
-        """The sum, and its gradient with respect to each of x, y, e and h; None for what is None or a number."""
-        scaled, scales, dtype = self._scaled(backend, x, y, e, h, wide=self.wide)
-        total, *row_sums = self._by_batches(self._row_sums, backend, dtype, scaled)
-        factor = _factor(y)
-        grad_h = None
-        if not isinstance(h, float):
-            by_h = -0.5 * factor / backend.xp.astype(h, scaled.x.dtype, copy=False)
-            grad_h = _inner(scaled, row_sums, backend.xp) * by_h
-        return _as(x.dtype, (total, *_gradients(row_sums, scales, factor), grad_h), backend.xp)
+        self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, a: Any = None, b: Any = 1.0
+    ) -> Sequence[Any]:
+        """F, and its gradient with respect to each argument; None for what is None or a number."""
+        return _widened(self._f_and_gradients, backend, (x, y, e, h, a, b), wide=self.wide)
 
-    def hvp(self, backend: Backend, arrays: Sequence[Any], directions: Sequence[Any]) -> tuple[Any, ...]:
-        """The derivative of each gradient along the directions of all; a direction may be None for 0.
+    def hvp(self, backend: Backend, arguments: Sequence[Any], directions: Sequence[Any]) -> Sequence[Any]:
+        """The derivative of each gradient along the directions of all; a direction may be None for 0."""
+        return _widened(self._gradient_derivatives, backend, (*arguments, *directions), wide=self.wide)
+
+    # These are computed in the dtype of their arguments, but for distances, which are in the dtype `near` if given.
+
+    def _f(self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any) -> list[Array]:
+        rows, _ = _scaled(x, y, e, h, backend.xp)
+        (total,) = self._by_batches(self._sum, backend, near, rows)
+        return [_weighted((x, a, b), total, backend.xp)]
+
+    def _f_and_gradients(
+        self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any
+    ) -> list[Array | None]:
+        xp = backend.xp
+        rows, root = _scaled(x, y, e, h, xp)
+        total, *row_sums = self._by_batches(self._row_sums, backend, near, rows)
+        # The value is that of `_f`, which is not widened.
+        narrow = (x, a, b) if near is None else _as(near, (x, a, b), xp)
+        value, total = _weighted(narrow, total, xp), xp.astype(total, x.dtype, copy=False)
+        grad_x, grad_y, grad_e = row_sums
+        by = _for_rows(b) * (_factor(y) * root)
+        grad_x = grad_x * by if a is None else xp.add_scaled(x * _for_rows(2.0 * a), grad_x, by)
+        grad_y = None if y is None else grad_y * by
+        grad_e = None if e is None else grad_e * (by * (0.5 * root))
+        grad_h = None if is_number(h) else _inner(rows, row_sums, xp) * (-0.5 * _factor(y) * b / h)
+        grad_a = None if a is None or is_number(a) else xp.total(x * x)
+        grad_b = None if is_number(b) else total
+        return [value, grad_x, grad_y, grad_e, grad_h, grad_a, grad_b]
+
+    def _gradient_derivatives(self, backend: Backend, near: Any, *both: Any) -> list[Array | None]:
+        xp, (x, y, e, h, a, b), (*moves, da, db) = backend.xp, both[:6], both[6:]
+        changes: list[Any] = [_for(g, b) for g in self._sum_gradient_derivatives(backend, near, x, y, e, h, *moves)]
+        change_a = change_b = None
+        if not is_number(b):
+            total, *gradients = self._f_and_gradients(backend, near, x, y, e, h, None, 1.0)[:5]
+            change_b = pushed_forward(total, gradients, moves, xp)
+            if db is not None:
+                changes = [c if c is None else c + _for(g, db) for c, g in zip(changes, gradients, strict=True)]
+        if a is not None:
+            for direction, by in ((moves[0], a), (x, da)):
+                if direction is not None and by is not None:
+                    changes[0] = changes[0] + direction * _for_rows(2.0 * by)
+            if not is_number(a):
+                u = moves[0]
+                change_a = xp.zeros_like(a) if u is None else xp.total(x * u) * 2.0
+        return [*changes, change_a, change_b]
+
+    def _sum_gradient_derivatives(
+        self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, u: Any, v: Any, de: Any, r: Any
+    ) -> list[Array | None]:
+        """The same of S.
 
         With X = x / sqrt(h), E = e / h and r the direction of h these move by X' = u / sqrt(h) - X r/(2h) and
         E' = e' / h - E r/h. With the row sums G and W, and c = 2 or 4 (`_factor`), the gradients are c G / sqrt(h),
         c W / (2h) and -c (<G, X> + <W, E>) / (2h).
         """
-        xp, (x, y, e, h), (u, v, de, r) = backend.xp, arrays, directions
-        scaled, scales, dtype = self._scaled(backend, x, y, e, h, wide=self.wide)
-        factor = _factor(y)
-        tangents = [
-            a if a is None else xp.zeros_like(a) if given is None else xp.astype(given, a.dtype, copy=False)
-            for given, a in zip((u, v, de), scaled, strict=True)
+        xp = backend.xp
+        rows, root = _scaled(x, y, e, h, xp)
+        tangents: list[Any] = [
+            a if a is None else xp.zeros_like(a) if given is None else given
+            for given, a in zip((u, v, de), rows, strict=True)
         ]
         # The same constant is taken from all directions: their differences don't change, and rounding becomes less.
         centre = xp.mean(tangents[0], axis=-2, keepdims=True)
         tangents[:2] = (a if a is None else a - centre for a in tangents[:2])
-        tangents = _times(tangents, scales)
-        if isinstance(h, float):
-            changes = self._by_batches(self._row_sum_derivatives, backend, dtype, (*scaled, *tangents))
-            return _as(x.dtype, (*_gradients(changes, scales, factor), None), xp)
-        h = xp.astype(h, scaled.x.dtype, copy=False)
-        rate = xp.zeros_like(h) if r is None else xp.astype(r, h.dtype, copy=False) / h
-        rates = [rate[..., None, None] * power for power in (0.5, 0.5, 1.0)]
-        tangents = [a if a is None else a - b for a, b in zip(tangents, _times(scaled, rates), strict=True)]
-        row_sums = self._by_batches(self._row_sums, backend, dtype, scaled)[1:]
-        changes = self._by_batches(self._row_sum_derivatives, backend, dtype, (*scaled, *tangents))
-        turn = _inner(scaled, changes, xp) + _inner(tangents, row_sums, xp) - _inner(scaled, row_sums, xp) * rate
-        turned = [a if a is None else a - b for a, b in zip(changes, _times(row_sums, rates), strict=True)]
-        return _as(x.dtype, (*_gradients(turned, scales, factor), turn * (-0.5 * factor / h)), xp)
-
-    def _scaled(
-        self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, *, wide: bool
-    ) -> tuple[_Scaled, tuple[Any, Any, Any], Any]:
-        """The rows to sum over, how they and e were scaled, and the dtype of distances if it is not theirs."""
-        xp, dtype = backend.xp, None
-        few_rows = few(x.shape[-2], *(() if y is None else (y.shape[-2],)))
-        if (wide or few_rows) and dtype_name(x) == "float32" and backend.has_float64(x):
-            dtype = None if few_rows else x.dtype
-            x, y, e = _as(xp.float64, (x, y, e), xp)
-        # The mean of the first set, which must be the same for both.
-        centre = xp.mean(x, axis=-2, keepdims=True)
-        x, y = x - centre, None if y is None else y - centre
-        if not isinstance(h, float):
-            root = xp.reciprocal(xp.sqrt(xp.astype(h, x.dtype, copy=False)))[..., None, None]
-        elif h == 1.0:
-            return _Scaled(x, y, e), (1.0, 1.0, 1.0), dtype
-        else:
-            root = 1.0 / math.sqrt(h)
         scales = root, root, root * root
-        return _Scaled(*_times((x, y, e), scales)), scales, dtype
+        tangents, turn = _times(tangents, scales), None
+        if is_number(h):
+            changes = self._by_batches(self._row_sum_derivatives, backend, near, (*rows, *tangents))
+        else:
+            rate = xp.zeros_like(h) if r is None else r / h
+            rates = [_for_rows(rate) * power for power in (0.5, 0.5, 1.0)]
+            tangents = _minus(tangents, _times(rows, rates))
+            row_sums = self._by_batches(self._row_sums, backend, near, rows)[1:]
+            changes = self._by_batches(self._row_sum_derivatives, backend, near, (*rows, *tangents))
+            turn = _inner(rows, changes, xp) + _inner(tangents, row_sums, xp) - _inner(rows, row_sums, xp) * rate
+            turn = turn * (-0.5 * _factor(y) / h)
+            changes = tuple(_minus(changes, _times(row_sums, rates)))
+        powers = (_factor(y), _factor(y), 0.5 * _factor(y))
+        return [*_times(changes, [scale * power for scale, power in zip(scales, powers, strict=True)]), turn]
 
-    def _value(self, backend: Backend, dtype: Any, x: Array, y: Array | None, e: Array | None) -> tuple[Array]:
+    def _sum(self, backend: Backend, near: Any, x: Array, y: Array | None, e: Array | None) -> tuple[Array]:
         xp = backend.xp
         if self._is_dense(backend, x, y):
-            x, y, e = (x, y, e) if dtype is None else _as(dtype, (x, y, e), xp)
+            x, y, e = (x, y, e) if near is None else _as(near, (x, y, e), xp)
             return (dense_value(x, y, e, self.kernel, xp),)
-        sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
+        sets = [prepare(x, e, xp, dtype=near), *([] if y is None else [prepare(y, None, xp, dtype=near)])]
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
             total = tile_value(Rows(*x), Rows(*y), self.kernel, xp, diagonal=diagonal)
@@ -171,13 +201,13 @@ class PairSum:
         return (sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)[0][0],)
 
     def _row_sums(
-        self, backend: Backend, dtype: Any, x: Array, y: Array | None, e: Array | None
+        self, backend: Backend, near: Any, x: Array, y: Array | None, e: Array | None
     ) -> tuple[Array | None, ...]:
         """The sum, and the sums of each row that make its gradients with respect to x, y and e (`_gradients`)."""
         xp = backend.xp
         if self._is_dense(backend, x, y):
-            return dense_value_and_row_sums(x, y, e, self.kernel, xp, dtype=dtype)
-        sets = [prepare(x, e, xp, dtype=dtype), *([] if y is None else [prepare(y, None, xp, dtype=dtype)])]
+            return dense_value_and_row_sums(x, y, e, self.kernel, xp, near=near)
+        sets = [prepare(x, e, xp, dtype=near), *([] if y is None else [prepare(y, None, xp, dtype=near)])]
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
@@ -199,7 +229,7 @@ class PairSum:
     def _row_sum_derivatives(
         self,
         backend: Backend,
-        dtype: Any,
+        near: Any,
         x: Array,
         y: Array | None,
         e: Array | None,
@@ -209,9 +239,9 @@ class PairSum:
     ) -> tuple[Array | None, ...]:
         """The derivatives of these sums along u, v and de."""
         xp = backend.xp
-        sets = [prepare_direction(prepare(x, e, xp, dtype=dtype), u, de, xp)]
+        sets = [prepare_direction(prepare(x, e, xp, dtype=near), u, de, xp)]
         if y is not None:
-            sets.append(prepare_direction(prepare(y, None, xp, dtype=dtype), v, None, xp))
+            sets.append(prepare_direction(prepare(y, None, xp, dtype=near), v, None, xp))
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
@@ -231,20 +261,19 @@ class PairSum:
     def _is_dense(self, backend: Backend, x: Array, y: Array | None) -> bool:
         """Whether the dense form is the faster one, or the loop cannot count rows that are a symbol."""
         most = self.tile_rows or backend.dense_rows(x)
-        sizes = [rows.shape[-2] for rows in (x, y) if rows is not None]
-        return all(size <= most if isinstance(size, int) else size is not None for size in sizes)
+        return _at_most(x, most) and (y is None or _at_most(y, most))
 
     def _tile_rows(self, backend: Backend, x: Array) -> int:
         return self.tile_rows or backend.tile_rows(x)
 
     def _by_batches(
-        self, function: Callable[..., tuple[Any, ...]], backend: Backend, dtype: Any, arrays: Sequence[Any]
+        self, function: Callable[..., tuple[Any, ...]], backend: Backend, near: Any, arrays: Sequence[Any]
     ) -> tuple[Any, ...]:
         """The function of these arrays, of some batches at a time."""
         x, y = arrays[:2]
+        if len(x.shape) == 2 or not backend.splits_batches():
+            return function(backend, near, *arrays)
         lead = backend.shape(x)[:-2]
-        if not lead or not backend.splits_batches:
-            return function(backend, dtype, *arrays)
         # Leading axes become one, and the rows of many small batches share a tile.
         xp, batches, tile = backend.xp, math.prod(lead), self._tile_rows(backend, x)
         pairs_per_batch = math.prod(max(1, min(tile, rows.shape[-2])) for rows in (x, x if y is None else y))
@@ -252,7 +281,7 @@ class PairSum:
         flat = [a if a is None else xp.reshape(a, (batches, *a.shape[-2:])) for a in arrays]
         starts = range(0, max(batches, 1), step)
         parts = [
-            function(backend, dtype, *(a if a is None else a[i : min(i + step, batches), ...] for a in flat))
+            function(backend, near, *(a if a is None else a[i : min(i + step, batches), ...] for a in flat))
             for i in starts
         ]
         joined = [
@@ -260,6 +289,11 @@ class PairSum:
             for part in zip(*parts, strict=True)
         ]
         return tuple(a if a is None else xp.reshape(a, (*lead, *a.shape[1:])) for a in joined)
+
+
+def _at_most(rows: Array, most: int) -> bool:
+    size = rows.shape[-2]
+    return size <= most if isinstance(size, int) else size is not None
 
 
 def _placed(row_sums: Sequence[tuple[Array, Array]], e: Array | None) -> tuple[Array | None, ...]:
@@ -273,15 +307,50 @@ def _factor(y: Array | None) -> float:
     return 4.0 if y is None else 2.0
 
 
-def _gradients(row_sums: Sequence[Array | None], scales: Sequence[Any], factor: float) -> list[Array | None]:
-    """The gradients with respect to x, y and e from sums over the pairs of each row."""
-    factors = (factor, factor, 0.5 * factor)
-    return [a if a is None else a * (scale * by) for a, scale, by in zip(row_sums, scales, factors, strict=True)]
+def _weighted(arguments: Sequence[Any], total: Array, xp: Any) -> Array:
+    """F from x, a, b and S."""
+    x, a, b = arguments
+    return total * b if a is None else xp.add_scaled(xp.total(x * x) * a, total, b)
+
+
+def _for_rows(number: Any) -> Any:
+    """What to multiply rows (..., n, d) by, from a number or one for each batch."""
+    return number if is_number(number) else number[..., None, None]
+
+
+def _for(gradient: Array | None, number: Any) -> Array | None:
+    """A gradient, of rows or of a number, times a number or one for each batch."""
+    if gradient is None:
+        return None
+    of_rows = not is_number(number) and len(gradient.shape) > len(number.shape)
+    return gradient * (_for_rows(number) if of_rows else number)
+
+
+def _widened(
+    function: Callable[..., list[Any]], backend: Backend, arguments: Sequence[Any], *, wide: bool
+) -> Sequence[Any]:
+    """The function of these arguments, of which the first two are rows, in float64 where that is called for."""
+    x, y, *_ = arguments
+    xp, few_rows = backend.xp, few(x.shape[-2]) and (y is None or few(y.shape[-2]))
+    if not (wide or few_rows) or x.dtype != xp.float32 or not backend.has_float64(x):
+        return function(backend, None, *arguments)
+    results = function(backend, None if few_rows else x.dtype, *_as(xp.float64, arguments, xp))
+    return [None if r is None else xp.astype(r, x.dtype, copy=False) for r in results]
+
+
+def _scaled(x: Array, y: Any, e: Any, h: Any, xp: Any) -> tuple[tuple[Array, Any, Any], Any]:
+    """Centred rows in units of sqrt(h) and their e in units of h, and 1/sqrt(h) to multiply rows by."""
+    # The mean of the first set, which must be the same for both.
+    centre = xp.mean(x, axis=-2, keepdims=True)
+    root = 1.0 / math.sqrt(h) if is_number(h) else _for_rows(xp.reciprocal(xp.sqrt(h)))
+    x = x - centre
+    x *= root  # in place where arrays can be changed
+    return (x, None if y is None else (y - centre) * root, None if e is None else e * (root * root)), root
 
 
 def _inner(rows: Sequence[Any], row_sums: Sequence[Any], xp: Any) -> Array:
     """<g, X> of all rows, and <w, E>."""
-    products = [xp.sum(g * x, axis=(-2, -1)) for g, x in zip(row_sums, rows, strict=True) if g is not None]
+    products = [xp.total(g * x) for g, x in zip(row_sums, rows, strict=True) if g is not None]
     return sum(products[1:], start=products[0])
 
 
@@ -289,9 +358,13 @@ def _times(arrays: Sequence[Any], factors: Sequence[Any]) -> list[Any]:
     return [a if a is None else a * by for a, by in zip(arrays, factors, strict=True)]
 
 
-def _as(dtype: Any, arrays: Sequence[Any], xp: Any) -> tuple[Any, ...]:
-    return tuple(a if a is None else xp.astype(a, dtype, copy=False) for a in arrays)
+def _minus(arrays: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    return [a if a is None else a - b for a, b in zip(arrays, others, strict=True)]
+
+
+def _as(dtype: Any, arrays: Sequence[Any], xp: Any) -> list[Any]:
+    return [a if a is None or is_number(a) else xp.astype(a, dtype, copy=False) for a in arrays]
 
 
 def _total_like(operands: Operands, xp: Any) -> Array:
-    return xp.sum(Rows(*operands).left, axis=(-2, -1))
+    return xp.total(Rows(*operands).left)

@@ -17,9 +17,9 @@ FEW_ROWS = 64
 ROUNDOFF = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def few(*sizes: Any) -> bool:
-    """Whether these numbers of rows are known and few."""
-    return all(isinstance(size, int) and size <= FEW_ROWS for size in sizes)
+def few(rows: Any) -> bool:
+    """Whether a number of rows is known and small."""
+    return isinstance(rows, int) and rows <= FEW_ROWS
 
 
 def full_product(matmul: Callable[[Array, Array], Array], a: Array, b: Array, xp: Any, *, parts: int) -> Array:

@@ -59,7 +59,7 @@ def pair_sum(
 
 def _pair_sum(backend: Backend, x: Array, y: Array | None, bandwidth: Any, *, f: PairSum, self_pairs: bool) -> Array:
     x, y, bandwidth = _entered(backend, x, y, bandwidth)
-    total = backend.differentiable(f, x, y, None, bandwidth)
+    total = backend.differentiable(f, x, y, None, bandwidth, None, 1.0)
     if self_pairs:
         at_zero = f.kernel.value(backend.xp.zeros_like(x[..., :1, :1]), backend.xp)[..., 0, 0]
         total = total + at_zero * backend.rows(x)
@@ -88,7 +88,7 @@ def pair_sum_and_grad(
 
 def _pair_sum_and_grad(backend: Backend, x: Array, y: Array | None, bandwidth: Any, *, f: PairSum) -> tuple[Array, ...]:
     x, y, bandwidth = _entered(backend, x, y, bandwidth)
-    return backend.value_and_gradients(f, x, y, None, bandwidth)[: 2 if y is None else 3]
+    return backend.value_and_gradients(f, x, y, None, bandwidth, None, 1.0)[: 2 if y is None else 3]
 
 
 def pair_sum_hvp(
@@ -138,7 +138,8 @@ def _pair_sum_hvp(
 ) -> tuple[Array, ...]:
     u, v, _ = _entered(backend, u, v, 1.0)
     x, y, bandwidth = _entered(backend, x, y, bandwidth)
-    return f.hvp(backend, (x, y, None, bandwidth), (u, v, None, None))[: 1 if y is None else 2]
+    changes = f.hvp(backend, (x, y, None, bandwidth, None, 1.0), (u, v, None, None, None, None))
+    return tuple(changes[: 1 if y is None else 2])
 
 
 def _checked(x: Array, y: Array | None, kernel: Any, bandwidth: Any) -> tuple[Backend, Any]:

@@ -130,17 +130,17 @@ class _Loops(NamedTuple):
 
 def _groups(operands: Operands, axes: Sequence[int], n: Any, backend: Backend, tile_rows: int) -> list[_Group]:
     """The blocks of p of n rows, and the rest as one smaller block."""
-    size = backend.minimum(tile_rows, n)
-    count = n // size
 
     def group(start: Any, count: Any, size: Any) -> _Group:
         parts = zip(operands, axes, strict=True)
         return _Group(count, tuple(backend.blocks(operand, axis, start, count, size) for operand, axis in parts))
 
-    rest = n - count * size
-    groups = [group(0, count, size)]
-    if not isinstance(rest, int):
-        # A loop of no turns is traced all the same, over arrays that may not be empty: so one row is taken at least.
-        remainder = group(n - (some := rest + 1 - backend.minimum(1, rest)), 1, some)
-        return [*groups, remainder._replace(count=backend.minimum(1, rest))]
-    return [*groups, group(count * size, 1, rest)] if rest else groups
+    size = backend.maximum(1, backend.minimum(tile_rows, n))
+    count, rest = n // size, n % size
+    if isinstance(n, int):
+        return [group(0, count, size), *([group(count * size, 1, rest)] if rest else [])]
+    # A loop of no turns is traced all the same, over arrays that may not be empty: each group has a block of one row at
+    # least, though it may not come.
+    whole, some = backend.maximum(1, count), backend.maximum(1, rest)
+    remainder = group(backend.maximum(0, n - some), 1, some)
+    return [group(0, whole, size)._replace(count=count), remainder._replace(count=backend.minimum(1, rest))]

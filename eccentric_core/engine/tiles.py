@@ -98,7 +98,7 @@ def mean_slope(x: Rows | Tangents, y: Rows | Tangents, kernel: PairKernel, xp: A
 
 def tile_value(x: Rows, y: Rows, kernel: PairKernel, xp: Any, *, diagonal: bool) -> Array:
     """The sum of phi over the pairs of a tile, of shape (...). On the diagonal a row is no pair with itself."""
-    return xp.sum(value_of_pairs(kernel, _distances(x, y, xp), xp, diagonal=diagonal), axis=(-2, -1))
+    return xp.total(value_of_pairs(kernel, _distances(x, y, xp), xp, diagonal=diagonal))
 
 
 def tile_value_and_moments(
@@ -121,7 +121,7 @@ def tile_value_and_moments(
         `gradient_of_moments` turns the sum of all moments of a row into its gradient.
     """
     value, w = value_and_slope(kernel, _distances(x, y, xp), xp, diagonal=diagonal, with_e=with_e)
-    total = xp.sum(value, axis=(-2, -1))
+    total = xp.total(value)
     w = xp.astype(w, slope.dtype, copy=False)
     w -= slope  # in place where arrays can be changed
     if diagonal:  # w is symmetric

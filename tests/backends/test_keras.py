@@ -115,6 +115,43 @@ def test_fit_lowers_the_loss_and_the_model_is_saved_with_it(kind, jit_compile, t
         )
 
 
+WITHOUT_PAIRS = """
+import keras, numpy as np
+from eccentric_keras import CompressiveEnergy, EccentricLoss, EccentricRegularizer, HypersphericalRegularizer
+keras.utils.set_random_seed(0)
+x = np.random.default_rng(0).standard_normal((65, 10)).astype("float32")
+for kind in ("regularizer", "layer"):
+    regularizer = EccentricRegularizer(0.1) if kind == "regularizer" else None
+    layers = [keras.layers.Dense(4, activity_regularizer=regularizer), keras.layers.Dense(10)]
+    if kind == "layer":
+        layers.insert(1, EccentricLoss(0.1))
+    model = keras.Sequential([keras.Input((10,)), *layers])
+    model.compile("adam", "mse", jit_compile={jit_compile})
+    model.fit(x, x, batch_size=64, epochs=2, verbose=0)  # the last batch has one row
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+    assert np.isfinite(model.evaluate(x, x, batch_size=64, verbose=0))
+    one = model.predict(x[:1], verbose=0)
+    error = np.mean((one - x[:1]) ** 2)
+    assert abs(model.evaluate(x[:1], x[:1], verbose=0) - error) <= 1e-6 * error  # the term adds 0
+for make in (EccentricRegularizer, EccentricLoss):
+    for shape in ((1, 4), (0, 4), (3, 1, 4), (0, 5, 4)):
+        made = make(0.1)
+        value = made(keras.ops.ones(shape))
+        assert float(value if make is EccentricRegularizer else made.losses[0]) == 0.0
+for made in (HypersphericalRegularizer(), HypersphericalRegularizer(energy="eccentric"), CompressiveEnergy("random")):
+    assert float(made(keras.ops.ones((7, 1)))) == 0.0  # a single neuron
+"""
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_batch_without_pairs_does_no_harm(backend, jit_compile, python):
+    """In training, in evaluation and in prediction."""
+    if (backend, jit_compile) == ("torch", True):
+        pytest.skip("Keras on PyTorch is not compiled here")
+    python(WITHOUT_PAIRS.format(jit_compile=jit_compile), KERAS_BACKEND=backend)
+
+
 def test_the_gradient_of_a_weight(tolerance):
     """lam X^T g: nothing is lost, and nothing is divided, on the way back."""
     x = rows(70, 8)

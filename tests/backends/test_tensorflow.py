@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from functools import partial
 
 import numpy as np
 import oracle
@@ -46,7 +47,51 @@ def test_one_graph_for_all_sizes(tolerance):
         assert abs(loss - true_loss) <= tolerance["float64"] * abs(true_loss)
         assert np.linalg.norm(grad - true_grad) <= tolerance["float64"] * np.linalg.norm(true_grad)
     assert len(traced) == 1
-    assert np.isnan(f(rows(1, 3))[0])  # a batch that is too small is seen in the loss
+
+
+def mmd(z):
+    return eccentric_core.inverse_multiquadric_mmd(z, tf.ones((*z.shape[:-2], 5, 3), z.dtype))
+
+
+def of_both(z):
+    return eccentric_core.inverse_multiquadric_mmd(z, 2.0 * z)
+
+
+WITHOUT_PAIRS = {
+    "loss": eccentric_loss,
+    "wide sums": partial(eccentric_loss, mu=5.0),
+    "sum over pairs": partial(pair_sum, kernel=InverseMultiquadricKernel()),
+    "uniformity": eccentric_core.uniformity,
+    "hyperspherical energy": eccentric_core.hyperspherical_energy,
+    "logarithm": partial(eccentric_core.hyperspherical_energy, s=0.0),
+    "half-space": partial(eccentric_core.hyperspherical_energy, half_space=True, angular=True),
+    "discrepancy": mmd,
+    "discrepancy of two": of_both,
+}
+
+
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("name", WITHOUT_PAIRS)
+def test_a_batch_without_pairs(name, jit_compile):
+    """Where only the running graph knows it, it adds exactly 0 with a zero gradient; other batches are as ever."""
+    f = WITHOUT_PAIRS[name]
+    of_weights = name in ("hyperspherical energy", "logarithm", "half-space")  # whose first axis holds the neurons
+    for lead in ((),) if of_weights else ((), (2,)):
+
+        @tf.function(input_signature=[tf.TensorSpec((*lead, None, 3), tf.float32)], jit_compile=jit_compile)
+        def both(z):
+            return f(z), gradient_of(f, z)
+
+        for n in (0, 1):
+            value, grad = both(10.0 * rows(*lead, n, 3, dtype="float32"))
+            assert value.shape == lead
+            assert grad.shape == (*lead, n, 3)
+            np.testing.assert_array_equal(value, np.zeros(lead))
+            np.testing.assert_array_equal(grad, np.zeros((*lead, n, 3)))
+        z = rows(*lead, 3, 3, dtype="float32")
+        for found, expected in zip(both(z), (f(z), gradient_of(f, z)), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+        assert np.isnan(both(np.nan * z)[0]).all()
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

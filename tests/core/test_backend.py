@@ -222,14 +222,15 @@ def test_the_loop_of_a_framework_that_traces(lead, m, rng):
     x, u = rng.standard_normal((2, *lead, 43, 4))
     y, v = (None, None) if m is None else rng.standard_normal((2, *lead, m, 4))
     e, de = rng.uniform(0, 1, (2, *lead, 43, 1)) if m is None else (None, None)
-    h, r = rng.uniform(1, 2, (2, *lead))
+    (h, r), (a, da), (b, db) = rng.uniform(1, 2, (3, 2, *lead))
+    arrays, directions = (x, y, e, h, a, b), (u, v, de, r, da, db)
     for tile_rows in (8, 43, 64):
         f = PairSum(LogarithmicKernel(), tile_rows=tile_rows)
         known = PairSum(LogarithmicKernel())
         for found, expected in (
-            (f.value_and_gradients(stacked, x, y, e, h), known.value_and_gradients(NUMPY, x, y, e, h)),
-            ((f.value(stacked, x, y, e, h),), (known.value(NUMPY, x, y, e, h),)),
-            (f.hvp(stacked, (x, y, e, h), (u, v, de, r)), known.hvp(NUMPY, (x, y, e, h), (u, v, de, r))),
+            (f.value_and_gradients(stacked, *arrays), known.value_and_gradients(NUMPY, *arrays)),
+            ((f.value(stacked, *arrays),), (known.value(NUMPY, *arrays),)),
+            (f.hvp(stacked, arrays, directions), known.hvp(NUMPY, arrays, directions)),
         ):
             for one, other in zip(found, expected, strict=True):
                 if other is None:

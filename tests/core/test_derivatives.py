@@ -76,7 +76,9 @@ def test_derivatives_of_a_sum(library, lead, rng):
     h, r = rng.uniform(1, 2, (2, *lead))
     cotangent = rng.standard_normal(lead)
     backend = backend_of(library.array(x))
-    call, tensors = Call.of(PairSum(LogarithmicKernel()), (library.array(x), None, library.array(e), library.array(h)))
+    call, tensors = Call.of(
+        PairSum(LogarithmicKernel()), (library.array(x), None, library.array(e), library.array(h), 0.5, 2.0)
+    )
     value, *gradients = call.value_and_gradients(backend, *tensors)
     exact = [library.numpy(grad) for grad in gradients]
     pulled = pulled_back(library.array(cotangent), gradients)
@@ -103,9 +105,9 @@ def test_a_backend_without_derivatives_has_values_and_gradients(rng):
     x, h = rng.standard_normal((20, 4)), np.asarray(2.0)
     f = PairSum(LogarithmicKernel())
     expected = f.value_and_gradients(NUMPY, x, None, None, h)
-    assert NUMPY.differentiable(f, x, None, None, h) == expected[0]
+    assert NUMPY.differentiable(f, x, None, None, h, None, 1.0) == expected[0]
     for given, last in ((h, expected[4]), (2.0, None)):
-        value, grad, *rest = NUMPY.value_and_gradients(f, x, None, None, given)
+        value, grad, *rest = NUMPY.value_and_gradients(f, x, None, None, given, None, 1.0)
         assert value == expected[0]
         np.testing.assert_array_equal(grad, expected[1])
-        assert rest == [None, None, last]
+        assert rest == [None, None, last, None, None]

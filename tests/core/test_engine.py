@@ -57,11 +57,13 @@ class Arguments:
     y: np.ndarray | None
     e: np.ndarray | None
     h: float | np.ndarray
+    a: float | np.ndarray
+    b: float | np.ndarray
     directions: tuple
 
     @property
     def arrays(self):
-        return self.x, self.y, self.e, self.h
+        return self.x, self.y, self.e, self.h, self.a, self.b
 
     def moved(self, step):
         """The arguments so far along their directions, in extended precision."""
@@ -69,8 +71,8 @@ class Arguments:
         return [a if u is None else np.asarray(a, np.longdouble) + step * u for a, u in pairs]
 
 
-def arguments(rng, sets, lead=(), h="number", far=0.0):
-    """Rows whose t are below 4 and no two of which are close; h a number, or an array that has a direction, too."""
+def arguments(rng, sets, lead=(), kind="number", far=0.0):
+    """Rows whose t are below 4 and no two of which are close; h, a and b are numbers, or arrays with directions."""
     n, m, with_e = SETS[sets]
 
     def rows(n):
@@ -80,8 +82,11 @@ def arguments(rng, sets, lead=(), h="number", far=0.0):
     x, u = rows(n)
     y, v = (None, None) if m is None else rows(m)
     e, de = (rng.uniform(0.01, 0.1, (*lead, n, 1)), rng.standard_normal((*lead, n, 1))) if with_e else (None, None)
-    h, r = (1.1, None) if h == "number" else (rng.uniform(1.0, 1.3, lead), rng.standard_normal(lead))
-    return Arguments(x, y, e, h, (u, v, de, r))
+    h, a, b, *moves = 1.1, 0.7, -1.3, None, None, None
+    if kind == "array":
+        h, a, b = (rng.uniform(low, low + 0.3, lead) for low in (1.0, 0.7, -1.3))
+        moves = rng.standard_normal((3, *lead))
+    return Arguments(x, y, e, h, a, b, (u, v, de, *moves))
 
 
 def close(found, expected, tolerance, size=0.0):
@@ -105,7 +110,7 @@ def dense_value_and_gradients(x, y, e, kernel):
 @pytest.mark.parametrize("tile_rows", [10, 12, 1])
 def test_tiles_against_the_dense_form(kernel, sets, tile_rows, rng):
     a = arguments(rng, sets)
-    x, y, e, _ = a.arrays
+    x, y, e, *_ = a.arrays
     origin = np.mean(x, axis=0)
     dense = x - origin, None if y is None else y - origin, e
     tiled = PairSum(kernel, tile_rows=tile_rows)
@@ -114,7 +119,7 @@ def test_tiles_against_the_dense_form(kernel, sets, tile_rows, rng):
     assert found == pytest.approx(value, rel=1e-13)
     assert tiled.value(NUMPY, x, y, e, 1.0) == pytest.approx(value, rel=1e-13)
     assert dense_value(*dense, kernel, NUMPY.xp) == pytest.approx(value, rel=1e-14)
-    for one, other in zip(others, (*gradients, None), strict=True):
+    for one, other in zip(others, (*gradients, None, None, None), strict=True):
         close(one, other, 1e-13)
 
 
@@ -124,7 +129,7 @@ def test_tiles_against_the_dense_form(kernel, sets, tile_rows, rng):
 def test_tiles_against_the_dense_form_where_rows_coincide(kernel, sets, rng):
     """Some of one set, and some of the two."""
     a = arguments(rng, sets)
-    x, y, e, _ = a.arrays
+    x, y, e, *_ = a.arrays
     x[20:24] = x[3]
     x -= np.mean(x, axis=0)
     if y is not None:
@@ -132,7 +137,7 @@ def test_tiles_against_the_dense_form_where_rows_coincide(kernel, sets, rng):
     value, *gradients = dense_value_and_gradients(x, y, e, kernel)
     found, *others = PairSum(kernel, tile_rows=10).value_and_gradients(NUMPY, x, y, e, 1.0)
     assert found == pytest.approx(value, rel=1e-11)
-    for one, other in zip(others, (*gradients, None), strict=True):
+    for one, other in zip(others, (*gradients, None, None, None), strict=True):
         close(one, other, 1e-11)
 
 
@@ -148,11 +153,12 @@ def test_value_and_gradients(kernel, sets, tile_rows, lead, rng):
     found = f.value_and_gradients(NUMPY, *a.arrays)
     for one, other in zip(found, expected, strict=True):
         close(one, other, 2e-12)
-    close(f.value(NUMPY, *a.arrays), expected[0], 1e-13)
+    close(f.value(NUMPY, *a.arrays), expected[0], 1e-13, size=np.abs(expected[-1]).max())  # a difference of two sums
     # A number has no derivative, and is the same as an array.
     if not lead:
-        *same, nothing = f.value_and_gradients(NUMPY, *a.arrays[:3], float(a.h))
-        assert nothing is None
+        numbers = (float(one) for one in a.arrays[3:])
+        *same, no_h, no_a, no_b = f.value_and_gradients(NUMPY, *a.arrays[:3], *numbers)
+        assert no_h is no_a is no_b is None
         for one, other in zip(same, found, strict=False):
             close(one, other, 1e-14)
 
@@ -161,13 +167,13 @@ def test_value_and_gradients(kernel, sets, tile_rows, lead, rng):
 @sets
 def test_gradients_are_the_derivatives_of_the_value(kernel, sets, rng):
     """Of the direct sums, by central differences."""
-    a = arguments(rng, sets, h="array")
+    a = arguments(rng, sets, kind="array")
     _, *gradients = PairSum(kernel).value_and_gradients(NUMPY, *a.arrays)
     for k, (grad, u) in enumerate(zip(gradients, a.directions, strict=True)):
         if u is None:
             assert grad is None
             continue
-        alone = Arguments(*a.arrays, tuple(u if i == k else None for i in range(4)))
+        alone = Arguments(*a.arrays, tuple(u if i == k else None for i in range(6)))
         slope = oracle.slope_at_zero(
             lambda step, alone=alone: oracle.kernel_sum_and_gradients(kernel, NUMPY.xp, *alone.moved(step))[0]
         )
@@ -274,12 +280,12 @@ def test_no_more_of_the_namespace_than_declared(kernel, sets, offer, rng):
 @sets
 @pytest.mark.parametrize("tile_rows", [None, 30])
 @pytest.mark.parametrize("wide", [False, True])
-@pytest.mark.parametrize("h", ["number", "array"])
-def test_float32(sets, tile_rows, wide, h, rng, monkeypatch, tolerance):
+@pytest.mark.parametrize("kind", ["number", "array"])
+def test_float32(sets, tile_rows, wide, kind, rng, monkeypatch, tolerance):
     """More rows than are computed in float64 anyway. Results have the dtype of the rows."""
     n, m, with_e = SETS[sets]
     monkeypatch.setitem(SETS, sets, (4 * n, m and 4 * m, with_e))
-    a = arguments(rng, sets, (2,), h)
+    a = arguments(rng, sets, (2,), kind)
     narrow = [one if one is None or isinstance(one, float) else one.astype(np.float32) for one in a.arrays]
     exact = [one if one is None or isinstance(one, float) else one.astype(np.float64) for one in narrow]
     directions = tuple(None if u is None else u.astype(np.float32) for u in a.directions)
@@ -345,10 +351,10 @@ def test_wide_sums_cost_no_wide_distances(sets, tile_rows, rng, monkeypatch):
         n, m, with_e = SETS[sets]
         monkeypatch.setitem(SETS, sets, (factor * n, m and factor * m, with_e))
         a = arguments(rng, sets)
-        x, y, e, h = (one if one is None or isinstance(one, float) else one.astype(np.float32) for one in a.arrays)
+        narrow = [one if one is None or isinstance(one, float) else one.astype(np.float32) for one in a.arrays]
         f = PairSum(Seen(set()), True, tile_rows)
-        f.value(NUMPY, x, y, e, h)
-        f.value_and_gradients(NUMPY, x, y, e, h)
-        f.hvp(NUMPY, (x, y, e, h), (x, y, e, None))
+        f.value(NUMPY, *narrow)
+        f.value_and_gradients(NUMPY, *narrow)
+        f.hvp(NUMPY, narrow, (*narrow[:3], None, None, None))
         assert f.kernel.seen == expected
         monkeypatch.setitem(SETS, sets, (n, m, with_e))

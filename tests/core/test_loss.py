@@ -13,16 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eccentric_core import (
-    LogarithmicKernel,
     eccentric_loss,
     eccentric_loss_and_grad,
     kernel_scale,
     pair_kernel,
     repulsive_force,
 )
-from eccentric_core.backend import NUMPY
-from eccentric_core.energies.eccentric import Confined
-from eccentric_core.engine.pairs import PairSum
 
 HARD_CASES = oracle.hard_cases()
 
@@ -394,41 +390,3 @@ def test_bad_input_of_the_kernel():
     with pytest.raises(TypeError, match="mu must be a real number"):
         repulsive_force(1.0, 4, "x", scale=3.0)
     assert repulsive_force(1.0, [3, 4], scale=3.0).shape == (2,)
-
-
-@pytest.mark.parametrize("lead", [(), (2,)])
-@pytest.mark.parametrize("y_rows", [None, 50])
-@pytest.mark.parametrize("tensors", ["hb", "h", "b", ""])
-def test_derivatives_with_respect_to_all_of_equation_1(tensors, y_rows, lead, rng):
-    """To 1e-8 of central differences: rows, the rows of all processes, M and its weight, as numbers and as tensors."""
-    f = Confined(PairSum(LogarithmicKernel()))
-    shapes = [(*lead, 20, 3), None if y_rows is None else (*lead, y_rows, 3), lead, lead]
-    arrays = [None if shape is None else rng.standard_normal(shape) for shape in shapes]
-    directions = [None if shape is None else rng.standard_normal(shape) for shape in shapes]
-    arrays[2], arrays[3] = (np.asarray(value + rng.uniform(0, 1, lead)) for value in (2.0, 3.0))
-    for k, name in ((2, "h"), (3, "b")):
-        if name not in tensors:
-            arrays[k], directions[k] = 2.5, None
-
-    def moved(step, some):
-        return [
-            a if u is None or k not in some else np.asarray(a + step * u)
-            for k, (a, u) in enumerate(zip(arrays, directions, strict=True))
-        ]
-
-    value, *gradients = f.value_and_gradients(NUMPY, *arrays)
-    np.testing.assert_array_equal(value, f.value(NUMPY, *arrays))
-    present = [k for k, u in enumerate(directions) if u is not None]
-    assert [k for k, grad in enumerate(gradients) if grad is not None] == present
-    for some in ([k] for k in present):
-        after, before = (f.value(NUMPY, *moved(step, some)) for step in (1e-5, -1e-5))
-        (k,) = some
-        product = np.sum(gradients[k] * directions[k], axis=tuple(range(len(lead), gradients[k].ndim)))
-        np.testing.assert_allclose(product, (after - before) / 2e-5, rtol=1e-8, atol=1e-8)
-    for some in (*([k] for k in present), present):
-        after, before = (f.value_and_gradients(NUMPY, *moved(step, some))[1:] for step in (1e-5, -1e-5))
-        tangents = [u if k in some else None for k, u in enumerate(directions)]
-        for k, change in enumerate(f.hvp(NUMPY, arrays, tangents)):
-            assert (change is None) == (k not in present)
-            if change is not None:
-                np.testing.assert_allclose(change, (after[k] - before[k]) / 2e-5, rtol=1e-7, atol=1e-8)

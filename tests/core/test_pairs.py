@@ -338,7 +338,7 @@ def test_wide_sums_pay_where_few_slopes_are_steep(tile_rows, rng, tolerance):
     for wide in (False, True):
         f = PairSum(LogarithmicKernel(), wide, tile_rows)
         grad = f.value_and_gradients(NUMPY, x, None, None, 1.0)[1]
-        change = f.hvp(NUMPY, (x, None, None, 1.0), (u, None, None, None))[0]
+        change = f.hvp(NUMPY, (x, None, None, 1.0, None, 1.0), (u, *[None] * 5))[0]
         assert grad.dtype == change.dtype == np.float32
         error[wide] = np.linalg.norm(grad - true_grad) / np.linalg.norm(true_grad)
         assert np.linalg.norm(change - true_change) <= tolerance["float32"] * np.linalg.norm(true_change)
