@@ -174,23 +174,29 @@ def mean_angle(a: Array, b: Array) -> float:
         a, b: real floating, of the same shape (n, d), n >= 1; principal coordinates, or others with the mean at 0.
 
     Returns:
-        Degrees from 0 to 180. NaN where a row is zero, which has no direction, or is not finite.
+        Degrees from 0 to 180. NaN where a row is not finite.
 
     Raises:
-        TypeError, ValueError: an argument is not as described.
+        TypeError, ValueError: an argument is not as described, or has a row of zeros, which has no direction.
 
     Source: section 4.2 and Table 1 of the paper.
 
     >>> round(mean_angle([[1.0, 0.0], [0.0, 2.0]], [[1.0, 0.0], [3.0, 0.0]]), 10)
     45.0
     """
-    u, v = (_directions(rows) for rows in _pair(a, b, min_rows=1))
+    u, v = (_directions(rows, name) for rows, name in zip(_pair(a, b, min_rows=1), "ab", strict=True))
     angles = 2.0 * np.arctan2(np.linalg.norm(u - v, axis=1), np.linalg.norm(u + v, axis=1))
     return float(np.degrees(np.mean(angles)))
 
 
-def _directions(rows: Floats) -> Floats:
+def _directions(rows: Floats, name: str) -> Floats:
     """Unit vectors. The largest entry is taken out first: squares neither overflow nor vanish."""
+    zeros = np.flatnonzero(~np.any(rows, axis=1))
+    if zeros.size:
+        raise ValueError(
+            f"{name} must have no row of zeros, which has no direction, got {zeros.size} of {len(rows)}, the first at "
+            f"index {zeros[0]}; leave these rows out of a and b"
+        )
     rows = rows / np.max(np.abs(rows), axis=1, keepdims=True)
     unit: Floats = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     return unit

@@ -58,7 +58,7 @@ def settle(dim: int, mu: float, scale: str, count: int) -> Settled:
         spread=float(np.std(radii) / np.mean(radii)),
         loss=loss,
         floor=float(loss_floor(dim, mu, scale=scale, batch_size=count)),
-        is_minimum=bool(sphere_is_minimizer(dim, mu * count / (count - 1))),
+        is_minimum=bool(sphere_is_minimizer(dim, mu, batch_size=count)),
     )
 
 

@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{dim}",
             f"{mu:g}",
             f"{critical_mu(dim):.4f}" if dim < 4 else "none",
-            "yes" if sphere_is_minimizer(dim, batch_mu) else "no",
+            "yes" if sphere_is_minimizer(dim, mu, batch_size=n) else "no",
             f"{np.min(radii):.3f} to {np.max(radii):.3f}",
             f"{loss:.6f}",
             f"{sphere_loss(dim, batch_mu, scale=float(kernel_scale(dim, mu))):.6f}",

@@ -9,7 +9,7 @@ import numpy as np
 
 from eccentric_core.checks import dim_array, mu_array, nonnegative_array
 from eccentric_core.theory.certificate import enclose_critical_mu
-from eccentric_core.theory.radius import stationary_radius
+from eccentric_core.theory.radius import batch_excess, stationary_radius
 from eccentric_core.theory.scale import resolve_scale
 from eccentric_core.theory.sphere import mean_log
 
@@ -44,14 +44,21 @@ def critical_mu(dim: ArrayLike) -> np.float64 | Floats:
     return np.where(d == 2, _boundary(2), np.where(d == 3, _boundary(3), np.inf))[()]
 
 
-def sphere_is_minimizer(dim: ArrayLike, mu: ArrayLike = 1.0) -> np.bool_ | np.ndarray:
-    """Whether the sphere of Theorem 1 is the minimum of the loss over all distributions: mu <= critical_mu(dim).
-
-    This depends on d and mu alone: M only sets the size. For a batch of n items ask with mu n/(n-1).
+def sphere_is_minimizer(
+    dim: ArrayLike,
+    mu: ArrayLike = 1.0,
+    *,
+    scale: Scale | ArrayLike = "paper",
+    batch_size: ArrayLike | None = None,
+) -> np.bool_ | np.ndarray:
+    """Whether the sphere of Theorem 1 is the minimum of the loss over all distributions: mu' <= critical_mu(dim).
 
     Args:
         dim: latent dimension d, whole numbers from 2 up; any shape.
         mu: the parameter mu > 1/2; any shape that broadcasts against dim.
+        scale: "paper", "exact", or M itself. It is checked and changes nothing: M only sets the size.
+        batch_size: the batch size n >= 2, any shape that broadcasts: mu' = mu n/(n-1), as a batch leaves out the pairs
+            of an item with itself. None for infinitely many items, and mu' = mu.
 
     Returns:
         A boolean, or an array of the broadcast shape.
@@ -62,7 +69,10 @@ def sphere_is_minimizer(dim: ArrayLike, mu: ArrayLike = 1.0) -> np.bool_ | np.nd
     >>> bool(sphere_is_minimizer(2, 1.0)), bool(sphere_is_minimizer(2, 2.5)), bool(sphere_is_minimizer(64, 64.5))
     (True, False, True)
     """
-    return (mu_array(mu) <= critical_mu(dim))[()]
+    d, m = dim_array(dim), mu_array(mu)
+    shape = np.broadcast_shapes(d.shape, m.shape, np.shape(resolve_scale(d, m, scale)))
+    batch_mu = m if batch_size is None else 0.5 * (1.0 + batch_excess(m, batch_size))
+    return np.broadcast_to(batch_mu <= critical_mu(d), np.broadcast_shapes(shape, np.shape(batch_mu)))[()]
 
 
 def sphere_potential(

@@ -63,6 +63,9 @@ def mean_repulsion(dim: Floats, x: Floats) -> Floats:
 
 def mean_log(dim: Floats, x: Floats) -> Floats:
     """L(d, x) for arrays that broadcast."""
+    if dim.size == 1 and dim.item() == 2.0:  # in closed form: 2 log((1 + sqrt(1 + x)) / 2)
+        circle: Floats = 2.0 * np.log1p(0.5 * x / (1.0 + np.sqrt(1.0 + x)))
+        return np.broadcast_to(circle, np.broadcast_shapes(dim.shape, x.shape)).copy()
     return _average(dim, x, lambda v, x: np.log1p(x * v))
 
 

@@ -55,6 +55,23 @@ def test_sphere_is_minimizer_broadcasts():
     assert not sphere_is_minimizer(2, np.nextafter(boundary, 2))
 
 
+def test_sphere_is_minimizer_of_a_batch():
+    """A batch of n has the energy with mu n/(n-1); M changes nothing."""
+    np.testing.assert_array_equal(
+        sphere_is_minimizer(2, [[1.5], [1.55]], batch_size=[10, 30, 1000]), [[False, True, True], [False, False, True]]
+    )
+    for scale in ("paper", "exact", 0.1, [3.0, 4.0]):
+        np.testing.assert_array_equal(sphere_is_minimizer(2, [1.5, 1.6], scale=scale), [True, False])
+    assert sphere_is_minimizer(2, [1.5, 1.6], scale=np.ones((3, 1)), batch_size=np.full((4, 1, 1), 100)).shape == (
+        4,
+        3,
+        2,
+    )
+    for options in ({"scale": "other"}, {"scale": -1.0}, {"batch_size": 1}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            sphere_is_minimizer(2, 1.5, **options)
+
+
 def worst_excess(dim, mu):
     """min over r of V(r) - V(rho), in units of M, on a fine grid; zero where the sphere is the minimiser."""
     dim, mu = np.asarray(dim), np.asarray(mu)
@@ -181,6 +198,38 @@ def test_sphere_loss_is_stationary_at_the_radius():
     h = 1e-5
     assert abs(sphere_loss(7, 1.5, radius=rho * (1 + h)) - sphere_loss(7, 1.5, radius=rho * (1 - h))) / h < 1e-8
     assert sphere_loss(7, 1.5, radius=0.0) == 0.0
+
+
+def test_the_closed_form_of_the_circle_is_the_quadrature():
+    radii = np.concatenate([[0.0], np.logspace(-8, 8, 50)])
+    alone, beside_another = sphere_loss(2, radius=radii), sphere_loss([[2], [3]], radius=radii)[0]
+    np.testing.assert_allclose(alone, beside_another, rtol=1e-14, atol=1e-30)
+
+
+def test_a_curve_of_floors_beyond_the_boundary():
+    """Each is below the loss on the sphere, and they are concave, as a minimum of functions that are linear in mu."""
+    mu = np.linspace(1.6, 8.0, 200)
+    floors = loss_floor(2, mu, scale=1.0)
+    assert np.all(floors < sphere_loss(2, mu, scale=1.0))
+    assert np.all(np.diff(floors, 2) < 0)
+
+
+@pytest.mark.parametrize("dim", [2, 3, 64])
+def test_loss_of_a_vast_sphere(dim):
+    """Up to what float64 can hold, and then infinite, without a warning."""
+    for radius in (1e50, 1e99, 1e101, 1e150, 1.3e154):
+        assert sphere_loss(dim, 1.5, radius=radius, scale=radius) == pytest.approx(
+            radius**2 - 1.5 * radius * (np.log(4.0 * radius) + _mean_log_of_height(dim)), rel=1e-13
+        )
+    assert sphere_loss(dim, radius=1e200) == np.inf
+    # The repulsion shows where M is of the size of the radius squared.
+    assert sphere_loss(dim, 1.0, radius=1e110, scale=1e-80) == pytest.approx(1e220, rel=1e-13)
+    np.testing.assert_array_equal(sphere_loss(dim, radius=[0.0, 1e200]), [0.0, np.inf])
+
+
+def _mean_log_of_height(dim):
+    """E[log((1 + cos t) / 2)], by the moments of the beta distribution."""
+    return float(mpmath.digamma((dim - 1) / 2) - mpmath.digamma(dim - 1))
 
 
 def test_floor_of_a_simplex_is_attained():

@@ -142,11 +142,19 @@ def test_mean_angle_of_independent_rows(rng):
     assert mean_angle([[1.0, 0.0], [0.0, 1.0]], [[0.0, 1.0], [0.0, 2.0]]) == pytest.approx(45.0)
 
 
-@pytest.mark.parametrize("bad", [0.0, np.nan, np.inf])
-def test_a_row_without_direction(bad):
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_row_that_is_not_finite(bad):
     rows = np.ones((3, 2))
     rows[1] = bad
     assert math.isnan(mean_angle(rows, np.ones((3, 2))))
+
+
+def test_a_row_without_direction():
+    good, bad = np.ones((4, 2)), np.ones((4, 2))
+    bad[[1, 3]] = 0.0
+    for arguments, name in (((bad, good), "a"), ((good, bad), "b")):
+        with pytest.raises(ValueError, match=rf"^{name} must have no row of zeros.*got 2 of 4, the first at index 1;"):
+            mean_angle(*arguments)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, 1e200])
