@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.custom_batching import custom_vmap
 from jax.custom_derivatives import SymbolicZero
 
 from eccentric_core import LearnedProjection
@@ -109,14 +110,30 @@ def _compiled(formula: Callable[..., Any], static: tuple[str, ...]) -> Callable[
     return jax.jit(formula, static_argnums=0, static_argnames=static)
 
 
+def _mapped(method: Callable[..., Any], *tensors: jax.Array) -> Any:
+    """The method of a call, whose tensors have another leading axis where `jax.vmap` maps it: its tiles are smaller."""
+
+    @custom_vmap
+    def function(*tensors: jax.Array) -> Any:
+        return method(BACKEND, *tensors)
+
+    @function.def_vmap
+    def _(size: int, mapped: Any, *tensors: jax.Array) -> Any:
+        pairs = zip(mapped, tensors, strict=True)
+        result = _mapped(method, *(t if is_mapped else jnp.broadcast_to(t, (size, *t.shape)) for is_mapped, t in pairs))
+        return result, jax.tree.map(lambda _: True, result)
+
+    return function(*tensors)
+
+
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value(call: Call, *tensors: jax.Array) -> jax.Array:
-    return call.value(BACKEND, *tensors)
+    return _mapped(call.value, *tensors)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _value_and_gradients(call: Call, *tensors: jax.Array) -> list[jax.Array]:
-    return call.value_and_gradients(BACKEND, *tensors)
+    return _mapped(call.value_and_gradients, *tensors)
 
 
 def _value_jvp(call: Call, tensors: Any, tangents: Any) -> Any:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from eccentric_core.checks import is_number
 from eccentric_core.derivatives import pushed_forward
 from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
-from eccentric_core.engine.precision import few
+from eccentric_core.engine.precision import few, robust_centre
 from eccentric_core.engine.sweep import sweep
 from eccentric_core.engine.tiles import (
     ROW_AXES,
@@ -93,31 +93,31 @@ class PairSum:
         self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, a: Any = None, b: Any = 1.0
     ) -> Array:
         """F, of shape (...)."""
-        return _widened(self._f, backend, (x, y, e, h, a, b), wide=False)[0]
+        return self._computed(self._f, backend, (x, y, e, h, a, b), wide=False)[0]
 
     def value_and_gradients(
         self, backend: Backend, x: Array, y: Array | None, e: Array | None, h: Any, a: Any = None, b: Any = 1.0
     ) -> Sequence[Any]:
         """F, and its gradient with respect to each argument; None for what is None or a number."""
-        return _widened(self._f_and_gradients, backend, (x, y, e, h, a, b), wide=self.wide)
+        return self._computed(self._f_and_gradients, backend, (x, y, e, h, a, b), wide=self.wide)
 
     def hvp(self, backend: Backend, arguments: Sequence[Any], directions: Sequence[Any]) -> Sequence[Any]:
         """The derivative of each gradient along the directions of all; a direction may be None for 0."""
-        return _widened(self._gradient_derivatives, backend, (*arguments, *directions), wide=self.wide)
+        return self._computed(self._gradient_derivatives, backend, (*arguments, *directions), wide=self.wide)
 
     # These are computed in the dtype of their arguments, but for distances, which are in the dtype `near` if given.
 
     def _f(self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any) -> list[Array]:
-        rows, _ = _scaled(x, y, e, h, backend.xp)
-        (total,) = self._by_batches(self._sum, backend, near, rows)
+        rows, _ = _scaled(x, y, e, h, near, backend)
+        (total,) = self._sum(backend, near, *rows)
         return [_weighted((x, a, b), total, backend.xp)]
 
     def _f_and_gradients(
         self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any
     ) -> list[Array | None]:
         xp = backend.xp
-        rows, root = _scaled(x, y, e, h, xp)
-        total, *row_sums = self._by_batches(self._row_sums, backend, near, rows)
+        rows, root = _scaled(x, y, e, h, near, backend)
+        total, *row_sums = self._row_sums(backend, near, *rows)
         # The value is that of `_f`, which is not widened.
         narrow = (x, a, b) if near is None else _as(near, (x, a, b), xp)
         value, total = _weighted(narrow, total, xp), xp.astype(total, x.dtype, copy=False)
@@ -159,7 +159,7 @@ class PairSum:
         c W / (2h) and -c (<G, X> + <W, E>) / (2h).
         """
         xp = backend.xp
-        rows, root = _scaled(x, y, e, h, xp)
+        rows, root = _scaled(x, y, e, h, near, backend)
         tangents: list[Any] = [
             a if a is None else xp.zeros_like(a) if given is None else given
             for given, a in zip((u, v, de), rows, strict=True)
@@ -170,13 +170,13 @@ class PairSum:
         scales = root, root, root * root
         tangents, turn = _times(tangents, scales), None
         if is_number(h):
-            changes = self._by_batches(self._row_sum_derivatives, backend, near, (*rows, *tangents))
+            changes = self._row_sum_derivatives(backend, near, *rows, *tangents)
         else:
             rate = xp.zeros_like(h) if r is None else r / h
             rates = [_for_rows(rate) * power for power in (0.5, 0.5, 1.0)]
             tangents = _minus(tangents, _times(rows, rates))
-            row_sums = self._by_batches(self._row_sums, backend, near, rows)[1:]
-            changes = self._by_batches(self._row_sum_derivatives, backend, near, (*rows, *tangents))
+            row_sums = self._row_sums(backend, near, *rows)[1:]
+            changes = self._row_sum_derivatives(backend, near, *rows, *tangents)
             turn = _inner(rows, changes, xp) + _inner(tangents, row_sums, xp) - _inner(rows, row_sums, xp) * rate
             turn = turn * (-0.5 * _factor(y) / h)
             changes = tuple(_minus(changes, _times(row_sums, rates)))
@@ -266,29 +266,36 @@ class PairSum:
     def _tile_rows(self, backend: Backend, x: Array) -> int:
         return self.tile_rows or backend.tile_rows(x)
 
-    def _by_batches(
-        self, function: Callable[..., tuple[Any, ...]], backend: Backend, near: Any, arrays: Sequence[Any]
-    ) -> tuple[Any, ...]:
-        """The function of these arrays, of some batches at a time."""
-        x, y = arrays[:2]
+    def _computed(
+        self, function: Callable[..., list[Any]], backend: Backend, arguments: Sequence[Any], *, wide: bool
+    ) -> Sequence[Any]:
+        """The function of these arguments, of which the first two are rows, of some batches at a time."""
+        x, y, *_ = arguments
         if len(x.shape) == 2 or not backend.splits_batches():
-            return function(backend, near, *arrays)
-        lead = backend.shape(x)[:-2]
+            return _widened(function, backend, arguments, wide=wide)
         # Leading axes become one, and the rows of many small batches share a tile.
-        xp, batches, tile = backend.xp, math.prod(lead), self._tile_rows(backend, x)
-        pairs_per_batch = math.prod(max(1, min(tile, rows.shape[-2])) for rows in (x, x if y is None else y))
+        xp, lead, tile = backend.xp, backend.shape(x)[:-2], self._tile_rows(backend, x)
+        batches = math.prod(lead)
+        pairs_per_batch = math.prod([max(1, min(tile, rows.shape[-2])) for rows in (x, x if y is None else y)])
         step = max(1, tile * tile // pairs_per_batch)
-        flat = [a if a is None else xp.reshape(a, (batches, *a.shape[-2:])) for a in arrays]
-        starts = range(0, max(batches, 1), step)
-        parts = [
-            function(backend, near, *(a if a is None else a[i : min(i + step, batches), ...] for a in flat))
-            for i in starts
-        ]
+        flat = [_reshaped(a, (batches,), a.shape[len(lead) :], xp) if _is_tensor(a) else a for a in arguments]
+        parts = []
+        for i in range(0, max(batches, 1), step):
+            some = [a[i : min(i + step, batches), ...] if _is_tensor(a) else a for a in flat]
+            parts.append(_widened(function, backend, some, wide=wide))
         joined = [
             part[0] if len(part) == 1 or part[0] is None else xp.concat(part, axis=0)
             for part in zip(*parts, strict=True)
         ]
-        return tuple(a if a is None else xp.reshape(a, (*lead, *a.shape[1:])) for a in joined)
+        return [a if a is None else _reshaped(a, lead, a.shape[1:], xp) for a in joined]
+
+
+def _is_tensor(a: Any) -> bool:
+    return a is not None and not is_number(a)
+
+
+def _reshaped(a: Array, lead: tuple[int, ...], shape: tuple[int, ...], xp: Any) -> Array:
+    return xp.reshape(a, (*lead, *shape))
 
 
 def _at_most(rows: Array, most: int) -> bool:
@@ -331,17 +338,21 @@ def _widened(
 ) -> Sequence[Any]:
     """The function of these arguments, of which the first two are rows, in float64 where that is called for."""
     x, y, *_ = arguments
-    xp, few_rows = backend.xp, few(x.shape[-2]) and (y is None or few(y.shape[-2]))
+    xp, few_rows = backend.xp, few(*x.shape[:-1]) and (y is None or few(*y.shape[:-1]))
     if not (wide or few_rows) or x.dtype != xp.float32 or not backend.has_float64(x):
         return function(backend, None, *arguments)
     results = function(backend, None if few_rows else x.dtype, *_as(xp.float64, arguments, xp))
     return [None if r is None else xp.astype(r, x.dtype, copy=False) for r in results]
 
 
-def _scaled(x: Array, y: Any, e: Any, h: Any, xp: Any) -> tuple[tuple[Array, Any, Any], Any]:
+def _scaled(x: Array, y: Any, e: Any, h: Any, near: Any, backend: Backend) -> tuple[tuple[Array, Any, Any], Any]:
     """Centred rows in units of sqrt(h) and their e in units of h, and 1/sqrt(h) to multiply rows by."""
-    # The mean of the first set, which must be the same for both.
-    centre = xp.mean(x, axis=-2, keepdims=True)
+    xp = backend.xp
+    # That of the first set, which must be the same for both.
+    if few(x.shape[-2]) and (near is not None or x.dtype == xp.float32):
+        centre = robust_centre(backend.constant(x), xp)
+    else:
+        centre = xp.mean(x, axis=-2, keepdims=True)
     root = 1.0 / math.sqrt(h) if is_number(h) else _for_rows(xp.reciprocal(xp.sqrt(h)))
     x = x - centre
     x *= root  # in place where arrays can be changed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -9,17 +10,34 @@ if TYPE_CHECKING:
 
     from eccentric_core.checks import Array
 
-# Up to this many rows everything is computed in float64 where the device has it: a single outlier drags the mean of few
-# rows far away from the others. For few rows float64 costs nothing.
+# A single outlier drags the mean of few rows far away from the others. Up to this many rows in all everything is
+# computed in float64 where the device has it, which costs nothing; many batches of so few rows have a robust centre.
 FEW_ROWS = 64
 
 # The distance from 1 to the next number.
 ROUNDOFF = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def few(rows: Any) -> bool:
-    """Whether a number of rows is known and small."""
-    return isinstance(rows, int) and rows <= FEW_ROWS
+def few(*sizes: Any) -> bool:
+    """Whether these sizes are known, and the product is that of few rows."""
+    return all(isinstance(size, int) for size in sizes) and math.prod(sizes) <= FEW_ROWS
+
+
+def robust_centre(x: Array, xp: Any) -> Array:
+    """A centre of rows of shape (..., n, d) that few outliers do not drag away, of shape (..., 1, d).
+
+    From the mean a step to a mean with weights of about 1 / |x_i - centre|^2 (Weiszfeld's method, for a loss that grows
+    as a logarithm), and a second one for so few rows that the first goes half of the way. Any point is a right one: the
+    nearer it is to most rows, the less rounding there is.
+    """
+    centre = xp.mean(x, axis=-2, keepdims=True)
+    for _ in range(2 if x.shape[-2] < 4 else 1):
+        c = x - centre
+        square = xp.sum(c * c, axis=-1, keepdims=True)
+        weight = xp.reciprocal(square + (1e-3 * xp.mean(square, axis=-2, keepdims=True) + 1e-30))
+        step = xp.matmul(xp.matrix_transpose(weight), c) / xp.sum(weight, axis=-2, keepdims=True)
+        centre = centre + xp.where(xp.isfinite(step), step, xp.zeros_like(step))  # squares may overflow
+    return centre
 
 
 def full_product(matmul: Callable[[Array, Array], Array], a: Array, b: Array, xp: Any, *, parts: int) -> Array:

@@ -198,3 +198,22 @@ def test_pair_sum_under_vmap(tolerance):
         total, _, of_y = oracle.kernel_sum(x, y[i], lambda t: 1 / (1 + t), lambda t: -1 / (1 + t) ** 2, 2.0)
         assert abs(totals[i] - total) <= tolerance["float32"] * total
         assert np.linalg.norm(gradients[i] - of_y) <= tolerance["float32"] * np.linalg.norm(of_y)
+
+
+def test_vmap_takes_the_memory_of_leading_axes():
+    """And gives the same numbers, whichever arguments and axes it maps."""
+    z = jnp.asarray(np.random.default_rng(0).standard_normal((32, 700, 4)), jnp.float32)
+    mapped = jax.jit(jax.vmap(jax.value_and_grad(eccentric_loss)))
+    leading = jax.jit(jax.value_and_grad(lambda z: eccentric_loss(z).sum()))
+    needs = [f.lower(z).compile().memory_analysis().temp_size_in_bytes for f in (mapped, leading)]
+    assert needs[0] <= 1.1 * needs[1] < 4 * 700 * 700 * 32 / 4  # a quarter of all distances
+    (values, grads), (total, grad) = mapped(z), leading(z)
+    np.testing.assert_allclose(values.sum(), total, rtol=1e-6)
+    np.testing.assert_allclose(grads, grad, rtol=0, atol=1e-7)
+    twice = jax.vmap(jax.vmap(eccentric_loss, in_axes=1), in_axes=2)(z[:4].reshape(2, 2, 700, 4).transpose(2, 1, 0, 3))
+    np.testing.assert_allclose(twice.ravel(), values[:4], rtol=1e-6)
+    mus = jnp.asarray([0.75, 1.0, 4.5])
+    of_mu = jax.vmap(jax.value_and_grad(lambda mu: eccentric_loss(z[0], mu)))(mus)
+    for k, mu in enumerate(mus):
+        for one, other in zip(of_mu, jax.value_and_grad(lambda mu: eccentric_loss(z[0], mu))(mu), strict=True):
+            np.testing.assert_allclose(one[k], other, rtol=1e-5)

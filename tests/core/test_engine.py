@@ -309,7 +309,7 @@ def test_float32(sets, tile_rows, wide, kind, rng, monkeypatch, tolerance):
 @sets
 def test_few_rows_are_computed_in_float64(sets, rng):
     """Whatever their dtype: only the results are rounded."""
-    a = arguments(rng, sets, (2,), "array", far=1000.0)
+    a = arguments(rng, sets, (), "array", far=1000.0)
     narrow = [None if one is None else one.astype(np.float32) for one in a.arrays]
     exact = [None if one is None else one.astype(np.float64) for one in narrow]
     directions = tuple(None if u is None else u.astype(np.float32) for u in a.directions)
@@ -341,6 +341,18 @@ class Seen:
     def second_derivative(self, t, xp):
         self.seen.add(t.dtype.name)
         return xp.zeros_like(t)
+
+
+@sets
+def test_many_batches_of_few_rows_are_computed_in_their_own_dtype(sets, rng):
+    a = arguments(rng, sets, (50,), "array")
+    f = PairSum(Seen(set()))
+    narrow, moves = (
+        [None if one is None else one.astype(np.float32) for one in some] for some in (a.arrays, a.directions)
+    )
+    f.value_and_gradients(NUMPY, *narrow)
+    f.hvp(NUMPY, narrow, moves)
+    assert f.kernel.seen == {"float32"}
 
 
 @sets

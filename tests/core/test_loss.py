@@ -390,3 +390,14 @@ def test_bad_input_of_the_kernel():
     with pytest.raises(TypeError, match="mu must be a real number"):
         repulsive_force(1.0, 4, "x", scale=3.0)
     assert repulsive_force(1.0, [3, 4], scale=3.0).shape == (2,)
+
+
+@pytest.mark.parametrize("n", [2, 3, 4, 7, 16, 64])
+@pytest.mark.parametrize("mu", [0.6, 8.5])
+def test_accuracy_of_many_batches_of_few_rows(n, mu, tolerance):
+    """Which float64 would slow down: an outlier must not take the digits of the others."""
+    for name, z in oracle.hard_cases(n=4 * n, d=8).items():
+        batch = np.stack([z[:n]] * (64 // n + 1)).astype(np.float32)
+        loss, grad = eccentric_loss_and_grad(batch, mu)
+        errors = oracle.contract_errors(loss[-1], grad[-1], batch[-1], mu, float(kernel_scale(8, mu)))
+        assert max(errors) <= tolerance["float32"], name
