@@ -49,7 +49,7 @@ def compute_dtype(array: Array, name: str) -> str:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number, of Python or a symbol of a compiler, and no tensor."""
-    if isinstance(value, float):
+    if isinstance(value, float | int):
         return True
     return not hasattr(value, "dtype") and hasattr(value, "__float__") and not isinstance(value, type)
 

@@ -46,6 +46,8 @@ class _TorchBackend(Backend):
     def differentiable(self, f: Any, *arguments: Any) -> Tensor:
         if self.compiling():
             if not _is_small(arguments):
+                if torch._C._are_functorch_transforms_active():  # forward mode would take the derivative for 0
+                    raise TypeError(_NO_TRANSFORM)
                 return super().differentiable(f, *arguments)
             wanted = [isinstance(a, Tensor) and a.requires_grad for a in arguments]
             return _Value.apply(f, *arguments) if torch.is_grad_enabled() and any(wanted) else f.value(self, *arguments)
@@ -148,6 +150,10 @@ BACKEND = _TorchBackend(
         total=lambda x: x.sum(-1).sum(-1) if torch.compiler.is_compiling() else x.sum((-2, -1)),
         zero_diagonal=_zero_diagonal,
     )
+)
+_NO_TRANSFORM = (
+    "z must have a known number of rows, and few pairs, where torch.compile compiles a transform of torch.func, as an "
+    "operator has none; compile what the transform is applied to, or leave this part to eager PyTorch"
 )
 # Of more rows than these, tiles are the faster form.
 _ROWS_TO_FUSE = 1024

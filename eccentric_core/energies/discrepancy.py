@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eccentric_core.backend import Backend, backend_of
-from eccentric_core.checks import check_bandwidth, check_batch, check_number, check_pair, compute_dtype
+from eccentric_core.checks import check_bandwidth, check_batch, check_number, check_pair, compute_dtype, is_number
 from eccentric_core.engine.kernels import InverseMultiquadricMixture
 from eccentric_core.engine.pairs import PairSum, mean_weights, spread
 
@@ -91,7 +91,7 @@ def _discrepancy(backend: Backend, z: Array, prior: Array, bandwidth: Any, *, f:
         return backend.differentiable(f, x, y, None, bandwidth, None, spread(weight, z, backend))
 
     across = by_n * by_m
-    if hasattr(across, "dtype"):  # where one set has no pairs, nothing is left of the other
+    if not is_number(across):  # where one set has no pairs, nothing is left of the other
         both = backend.xp.astype(across > 0.0, across.dtype)
         by_z, by_prior = by_z * both, by_prior * both
     return mean(z, None, by_z) + mean(prior, None, by_prior) + mean(z, prior, -2.0 * across)

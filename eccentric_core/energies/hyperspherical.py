@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 import numpy as np
 
 from eccentric_core.backend import Backend, backend_of
-from eccentric_core.checks import check_batch, check_number, compute_dtype, static_float
+from eccentric_core.checks import check_batch, check_number, compute_dtype, is_number, static_float
 from eccentric_core.engine.kernels import AngularKernel, AntipodalKernel, GaussianKernel, RieszKernel, default_eps
 from eccentric_core.engine.pairs import PairSum, mean_weights, spread
 from eccentric_core.engine.precision import ROUNDOFF
@@ -162,7 +162,7 @@ def uniformity(z: Array, t: float = 2.0) -> Array:
 def _uniformity(backend: Backend, z: Array, bandwidth: Any, *, energy: MeanEnergy) -> Array:
     mean, n = mean_energy(backend, z, bandwidth, energy=energy), backend.rows(z)
     # The logarithm of 1, and not of 0, of a batch without pairs.
-    mean = mean + backend.xp.astype(n < 1.5, mean.dtype) if hasattr(n, "dtype") else mean
+    mean = mean if is_number(n) else mean + backend.xp.astype(n < 1.5, mean.dtype)
     return backend.xp.log(mean)
 
 

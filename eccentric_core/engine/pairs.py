@@ -60,7 +60,7 @@ def mean_weights(n: Any, backend: Backend) -> tuple[Any, Any]:
 
     Both are 0 for a batch without pairs, which no check refuses where only the running graph knows the rows.
     """
-    if not hasattr(n, "dtype"):
+    if is_number(n):
         return (0.0, 0.0) if isinstance(n, int) and n < 2 else (1.0 / n, 1.0 / (n * (n - 1.0)))
     some = backend.xp.astype(n > 1.5, n.dtype)
     n = backend.xp.clamp(n, 2.0)

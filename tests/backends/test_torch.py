@@ -251,6 +251,26 @@ def test_no_gradient_is_computed_in_a_graph_where_none_is_asked_for(n):
     assert products(batch(n, 4).requires_grad_()) == ([2, 0, 0] if few else [0, 0, 1])
 
 
+TRANSFORMS = {
+    "grad": lambda f: grad(f),
+    "jvp": lambda f: lambda z: jvp(f, (z,), (torch.cos(z),))[1],
+    "vmap": lambda f: lambda z: vmap(f)(torch.stack([z, 2.0 * z])),
+    "hessian": lambda f: lambda z: hessian(f)(z[:5]),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_in_compiled_graphs(name):
+    """Of few rows they are those of eager PyTorch. An operator has none: an error, and no derivative that is 0."""
+    torch._dynamo.reset()
+    f = TRANSFORMS[name](lambda z: eccentric_loss(z, 1.5))
+    g, z = torch.compile(f, fullgraph=True, backend="aot_eager"), batch(20, 3)
+    torch.testing.assert_close(g(z), f(z), rtol=1e-12, atol=1e-14)
+    if name != "hessian":
+        with pytest.raises(Exception, match="z must have a known number of rows, and few pairs"):
+            g(batch(1500, 3))
+
+
 def compiled(f, backend="aot_eager", **options):
     """The function compiled, and what counts how often it was."""
     torch._dynamo.reset()
