@@ -85,7 +85,7 @@ class Namespace:
         return self.reciprocal(t)
 
     def add_scaled(self, c: Array, a: Array, factor: Any) -> Array:
-        """C + factor a; the factor is a number or a tensor."""
+        """The sum c + factor a; the factor is a number or a tensor."""
         return c + a * factor
 
     def add_product(self, c: Array, a: Array, b: Array, factor: float) -> Array:
@@ -377,7 +377,9 @@ class _NumPyNamespace(Namespace):
     def astype(self, x: Any, dtype: Any, *, copy: bool = True) -> Any:
         return x.astype(dtype, copy=copy)
 
-    def mean(self, x: Any, axis: int, *, keepdims: Any = False) -> Any:
+    def mean(self, x: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
+        if not isinstance(axis, int):
+            return np.mean(x, axis=axis, keepdims=keepdims)
         return np.add.reduce(x, axis=axis, keepdims=keepdims) * (1.0 / x.shape[axis])
 
     def clamp_at_zero(self, t: Any) -> Any:

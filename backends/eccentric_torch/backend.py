@@ -180,7 +180,12 @@ def _autocast(x: Tensor) -> bool:
 def computed(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
     """The value of a call and its gradients, contiguous as operators promise them."""
     with no_autocast(tensors[0]):
-        return tuple(r.contiguous() for r in call.value_and_gradients(BACKEND, *tensors))
+        return tuple(_own(r).contiguous() for r in call.value_and_gradients(BACKEND, *tensors))
+
+
+def _own(x: Tensor) -> Tensor:
+    """No view: what a function returns to autograd may be changed, and may have a tangent."""
+    return x.clone() if x._is_view() else x
 
 
 computed.__signature__ = inspect.signature(computed)  # autograd asks for it in every call
@@ -199,7 +204,7 @@ class _Value(torch.autograd.Function):
         value, *gradients = f.value_and_gradients(BACKEND, *arguments)
         ctx.call, tensors = Call.of(f, arguments)
         ctx.save_for_backward(*tensors, *[g for g in gradients if g is not None])
-        return value
+        return _own(value)
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
