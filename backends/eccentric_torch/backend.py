@@ -185,7 +185,7 @@ def computed(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
 
 def _own(x: Tensor) -> Tensor:
     """No view: what a function returns to autograd may be changed, and may have a tangent."""
-    return x.clone() if x._is_view() else x
+    return x.clone() if not torch.compiler.is_compiling() and x._is_view() else x
 
 
 computed.__signature__ = inspect.signature(computed)  # autograd asks for it in every call
