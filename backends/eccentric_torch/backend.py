@@ -45,7 +45,7 @@ class _TorchBackend(Backend):
 
     def differentiable(self, f: Any, *arguments: Any) -> Tensor:
         if self.compiling():
-            if not _is_small(arguments):
+            if not _is_fused(arguments):
                 if torch._C._are_functorch_transforms_active():  # forward mode would take the derivative for 0
                     raise TypeError(_NO_TRANSFORM)
                 return super().differentiable(f, *arguments)
@@ -89,7 +89,7 @@ class _TorchBackend(Backend):
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
-    # A graph that is being compiled cannot ask for the setting; its large products are within operators.
+    # A graph that is being compiled has products in full precision alone (`_is_fused`).
     precise = a.dtype != torch.float32 or torch.compiler.is_compiling()
     if precise or (setting := torch.get_float32_matmul_precision()) == "highest":
         return torch.matmul(a, b)
@@ -160,11 +160,16 @@ _ROWS_TO_FUSE = 1024
 _FORWARD_MODE = torch._C._functorch.TransformType.Jvp
 
 
-def _is_small(arguments: tuple[Any, ...]) -> bool:
-    """Whether a compiler knows that there are few pairs, so that it had better see operations, which it fuses."""
+def _is_fused(arguments: tuple[Any, ...]) -> bool:
+    """Whether a compiler had better see operations, which it fuses: of few pairs, known to be so, in full precision."""
     x, y = arguments[:2]
     pairs = math.prod(x.shape[:-1]) * (x if y is None else y).shape[-2]
-    return statically_known_true(pairs <= _ROWS_TO_FUSE**2)
+    return statically_known_true(pairs <= _ROWS_TO_FUSE**2) and (x.dtype != torch.float32 or _multiplies_in_float32())
+
+
+@torch.compiler.assume_constant_result
+def _multiplies_in_float32() -> bool:
+    return torch.get_float32_matmul_precision() == "highest"
 
 
 def no_autocast(x: Tensor) -> Any:

@@ -228,27 +228,37 @@ def test_no_gradient_is_computed_where_none_is_asked_for(monkeypatch):
     assert set(calls) == {"value_and_gradients"}
 
 
-@pytest.mark.parametrize("n", [70, 1500])
-def test_no_gradient_is_computed_in_a_graph_where_none_is_asked_for(n):
+def in_the_graph(z):
+    """How many matrix products and how many of either operator the compiled loss of z has."""
+    graphs = []
+
+    def seen(graph, _):
+        graphs.append(graph)
+        return make_boxed_func(graph.forward)
+
+    torch._dynamo.reset()
+    torch.compile(eccentric_loss, fullgraph=True, backend=aot_autograd(fw_compiler=seen))(z)
+    names = [str(node.target) for graph in graphs for node in graph.graph.nodes]
+    return [sum(part in name for name in names) for part in ("mm", "eccentric.value.", "value_and_gradients")]
+
+
+@pytest.mark.parametrize(("n", "value", "both"), [(70, [1, 0, 0], [2, 0, 0]), (1500, [0, 1, 0], [0, 0, 1])])
+def test_no_gradient_is_computed_in_a_graph_where_none_is_asked_for(n, value, both):
     """A graph of few rows has one matrix product for the value and one more for the gradient; tiles are an operator."""
-
-    def products(z):
-        graphs = []
-
-        def seen(graph, _):
-            graphs.append(graph)
-            return make_boxed_func(graph.forward)
-
-        torch._dynamo.reset()
-        torch.compile(eccentric_loss, fullgraph=True, backend=aot_autograd(fw_compiler=seen))(z)
-        names = [str(node.target) for graph in graphs for node in graph.graph.nodes]
-        return [sum(part in name for name in names) for part in ("mm", "eccentric.value.", "value_and_gradients")]
-
-    few = n == 70
-    assert products(batch(n, 4)) == ([1, 0, 0] if few else [0, 1, 0])
+    assert in_the_graph(batch(n, 4)) == value
     with torch.no_grad():
-        assert products(batch(n, 4).requires_grad_()) == ([1, 0, 0] if few else [0, 1, 0])
-    assert products(batch(n, 4).requires_grad_()) == ([2, 0, 0] if few else [0, 0, 1])
+        assert in_the_graph(batch(n, 4).requires_grad_()) == value
+    assert in_the_graph(batch(n, 4).requires_grad_()) == both
+
+
+def test_a_graph_whose_products_would_be_rounded_has_an_operator():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high")
+    try:
+        assert in_the_graph(batch(70, 4, dtype=torch.float32).requires_grad_()) == [0, 0, 1]
+        assert in_the_graph(batch(70, 4).requires_grad_()) == [2, 0, 0]
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 TRANSFORMS = {
