@@ -51,7 +51,13 @@ def is_number(value: Any) -> bool:
     """Whether a value is a number, of Python or a symbol of a compiler, and no tensor."""
     if isinstance(value, float | int):
         return True
-    return not hasattr(value, "dtype") and hasattr(value, "__float__") and not isinstance(value, type)
+    like_one = hasattr(value, "__float__") or hasattr(value, "__int__")  # a symbol of a whole number has the second
+    return like_one and not hasattr(value, "dtype") and not isinstance(value, type)
+
+
+def is_tensor(value: Any) -> bool:
+    """Whether an argument that may be None, a number or a tensor is a tensor."""
+    return value is not None and not is_number(value)
 
 
 def is_real(array: Array) -> bool:
