@@ -42,6 +42,9 @@ class Namespace:
     b, factor)` may overwrite their first argument.
     """
 
+    # Whether the squared norms of rows are best read from the diagonal of their product.
+    squares_from_product: bool = True
+
     def __init__(self, library: Any, **overrides: Any) -> None:
         self._library = library
         # Attributes of the object itself: no Python code runs when one is looked up.
@@ -73,12 +76,6 @@ class Namespace:
         """The diagonals of the matrices t."""
         n = t.shape[-1]
         return self.reshape(t, (*t.shape[:-2], n * n))[..., :: n + 1]
-
-    def self_distances(self, x: Array) -> Array:
-        """|x_i - x_j|^2 of rows near the origin, exactly 0 for i = j, and up to rounding otherwise."""
-        product = self.matmul(x * -2.0, self.matrix_transpose(x))
-        square = self.diagonal(product)[..., None] * -0.5
-        return product + (square + self.matrix_transpose(square))
 
     def inverse(self, t: Array) -> Array:
         """1/t, number by number."""
@@ -389,21 +386,8 @@ class _NumPyNamespace(Namespace):
         np.einsum("...ii->...i", t)[...] = 0.0
         return t
 
-    def self_distances(self, x: Any) -> Any:
-        if x.shape[-1] > x.shape[-2]:  # the smaller one of the two is scaled
-            t = np.matmul(x, self.matrix_transpose(x))
-            t *= -2.0
-        else:
-            t = np.matmul(x * -2.0, self.matrix_transpose(x))
-        square = np.einsum("...ii->...i", t)[..., None] * -0.5
-        t += square + self.matrix_transpose(square)
-        return t
-
     def inverse(self, t: Any) -> Any:
         return np.divide(1.0, t, out=t)
-
-    def add_scaled(self, c: Any, a: Any, factor: Any) -> Any:
-        return np.add(c, a * factor)
 
     def add_product(self, c: Any, a: Any, b: Any, factor: float) -> Any:
         if factor == -1.0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eccentric_core.checks import is_number
+from eccentric_core.checks import is_tensor
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,8 +29,8 @@ class Call:
     @staticmethod
     def of(function: Any, arguments: Sequence[Any]) -> tuple[Call, list[Array]]:
         """The call, and its tensors."""
-        given = tuple([a if a is None or is_number(a) else "tensor" for a in arguments])
-        return Call(function, given), [a for a in arguments if not (a is None or is_number(a))]
+        given = tuple(["tensor" if is_tensor(a) else a for a in arguments])
+        return Call(function, given), [a for a in arguments if is_tensor(a)]
 
     def value(self, backend: Backend, *tensors: Array) -> Array:
         """The value, of shape (...)."""

@@ -106,7 +106,7 @@ def tiles():
 def offer(monkeypatch):
     """A function that leaves the arrays of array-api-strict these functions of their namespace alone.
 
-    As a backend for a library without the standard would: what `NAMESPACE` lists, and the three that `Namespace` adds.
+    As a backend for a library without the standard would: what `NAMESPACE` lists, and three that `Namespace` adds.
     """
     strict = importlib.import_module("array_api_strict")
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from eccentric_core import eccentric_loss
 from eccentric_core.backend import backend_of
-from eccentric_core.checks import check_mu
+from eccentric_core.checks import check_mu, compute_dtype
 from eccentric_core.theory.scale import check_scale
 
 if TYPE_CHECKING:
@@ -194,8 +194,7 @@ def has_no_pairs(z: Any) -> bool:
 
 def nothing(z: Any) -> Any:
     """0, with a gradient of zeros with respect to z."""
-    dtype = keras.backend.standardize_dtype(z.dtype)
-    return keras.ops.sum(keras.ops.cast(z[..., :0, :], dtype if dtype == "float64" else "float32"))
+    return keras.ops.sum(keras.ops.cast(z[..., :0, :], compute_dtype(z, "z")))
 
 
 def _divided(caller: FrameType) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 
 from eccentric_core import compressive_energy, eccentric_loss, hyperspherical_energy, update_projection
+from eccentric_core.checks import compute_dtype
 from eccentric_core.energies import projections
 from eccentric_core.energies.compressive import projected_energy
 from eccentric_core.energies.hyperspherical import EnergyOptions, energy_of
@@ -164,9 +165,7 @@ class CompressiveEnergy(_Energy, keras.layers.Layer):
             if training:
                 projection = update_projection(projection, rows, **self.options._asdict())
                 self.matrix.assign(projection.matrix)
-        # Of half precision the energy is computed in float32.
-        dtype = "float64" if keras.backend.standardize_dtype(rows.dtype) == "float64" else "float32"
-        normal = partial(keras.random.normal, dtype=dtype, seed=self.seeds)
+        normal = partial(keras.random.normal, dtype=compute_dtype(rows, "kernel"), seed=self.seeds)
         return projected_energy(rows, projection, self.options, normal)
 
     def compute_output_shape(self, input_shape: Any) -> Any:  # noqa: ARG002

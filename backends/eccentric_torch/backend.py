@@ -38,8 +38,6 @@ class _TorchBackend(Backend):
         return None
 
     def run(self, formula: Any, *arrays: Any, **static: Any) -> Any:
-        if not _autocast(arrays[0]):
-            return formula(self, *arrays, **static)
         with no_autocast(arrays[0]):
             return formula(self, *arrays, **static)
 
@@ -96,11 +94,6 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     return full_product(torch.matmul, a, b, BACKEND.xp, parts=2 if setting == "high" else 3)
 
 
-def _self_distances(x: Tensor) -> Tensor:
-    square = (x * x).sum(-1, keepdim=True)
-    return _zero_diagonal(_add_product(square + square.mT, x, x.mT, -2.0))
-
-
 def _add_scaled(c: Tensor, a: Tensor, factor: Any) -> Tensor:
     # Not of a number that a compiler traces.
     if not isinstance(factor, float) or torch.compiler.is_compiling():
@@ -144,7 +137,7 @@ BACKEND = _TorchBackend(
         inverse=lambda x: x.reciprocal() if _recorded() else x.reciprocal_(),
         matmul=_matmul,
         matrix_transpose=lambda x: x.mT,
-        self_distances=_self_distances,
+        squares_from_product=False,  # which takes one operation more
         take=lambda x, indices, axis: torch.index_select(x, axis, indices),
         # In two steps the first one is fused with what makes x.
         total=lambda x: x.sum(-1).sum(-1) if torch.compiler.is_compiling() else x.sum((-2, -1)),
@@ -174,12 +167,9 @@ def _multiplies_in_float32() -> bool:
 
 def no_autocast(x: Tensor) -> Any:
     """A context in which nothing is computed in half precision."""
-    return torch.autocast(x.device.type, enabled=False) if _autocast(x) else nullcontext()
-
-
-def _autocast(x: Tensor) -> bool:
     kind = x.device.type
-    return kind != "meta" and torch.is_autocast_enabled(kind)
+    active = kind != "meta" and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if active else nullcontext()
 
 
 def computed(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:

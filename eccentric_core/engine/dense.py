@@ -31,7 +31,7 @@ def dense_value(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, 
         kernel: phi.
         xp: the array namespace.
     """
-    value = value_of_pairs(kernel, _distances(x, y, e, xp), xp, diagonal=_counts(y, e, kernel))
+    value = value_of_pairs(kernel, _distances(x, y, e, xp), xp, diagonal=_masks(y, e, kernel, xp))
     return xp.total(value)
 
 
@@ -45,7 +45,7 @@ def dense_value_and_row_sums(
     operands = (x, y, e)
     if near is not None:
         operands = tuple([None if a is None else xp.astype(a, near, copy=False) for a in operands])  # type: ignore[assignment]
-    diagonal = _counts(y, e, kernel)
+    diagonal = _masks(y, e, kernel, xp)
     value, w = value_and_slope(kernel, _distances(*operands, xp), xp, diagonal=diagonal, with_e=e is not None)
     total = xp.total(value)
     del value  # the fewer large arrays there are, the better they stay in a cache
@@ -59,16 +59,26 @@ def dense_value_and_row_sums(
 
 
 def _distances(x: Array, y: Array | None, e: Array | None, xp: Any) -> Array:
-    if y is None and e is None:
-        return xp.clamp_at_zero(xp.self_distances(x))
-    square = xp.sum(x * x, axis=-1, keepdims=True)
-    square = square if e is None else square + e
-    other = square if y is None else xp.sum(y * y, axis=-1, keepdims=True)
-    squares = square + xp.matrix_transpose(other)
+    if _is_exact(y, e, xp):
+        # The squared norms are the diagonal of the product: what stands on that of t is exactly 0.
+        t = xp.matmul(x * -2.0, xp.matrix_transpose(x))
+        square = xp.diagonal(t)[..., None] * -0.5
+        t += square + xp.matrix_transpose(square)  # in place where arrays can be changed
+    else:
+        square = xp.sum(x * x, axis=-1, keepdims=True)
+        square = square if e is None else square + e
+        other = square if y is None else xp.sum(y * y, axis=-1, keepdims=True)
+        squares = square + xp.matrix_transpose(other)
+        t = xp.add_product(squares, x, xp.matrix_transpose(x if y is None else y), -2.0)
     # Rounding makes the distance of close pairs negative.
-    return xp.clamp_at_zero(xp.add_product(squares, x, xp.matrix_transpose(x if y is None else y), -2.0))
+    return xp.clamp_at_zero(t)
 
 
-def _counts(y: Array | None, e: Array | None, kernel: PairKernel) -> bool:
+def _is_exact(y: Array | None, e: Array | None, xp: Any) -> bool:
+    """Whether the distance of a row from itself is exactly 0."""
+    return y is None and e is None and xp.squares_from_product
+
+
+def _masks(y: Array | None, e: Array | None, kernel: PairKernel, xp: Any) -> bool:
     """Whether what stands on the diagonal must be taken out."""
-    return y is None and (e is not None or not vanishes_at_zero(kernel))
+    return y is None and not (_is_exact(y, e, xp) and vanishes_at_zero(kernel))

@@ -28,13 +28,10 @@ def encode(value: Any, numbers: list[Any]) -> tuple[Any, ...]:
     Raises:
         TypeError: something in the value is no number, text, tuple or such an object.
     """
-    if isinstance(value, float):
-        numbers.append(1.0 * value)
-        return ("number",)
     if value is None or isinstance(value, bool | int | str):
         return ("constant", value)
-    if is_number(value):  # a symbol
-        numbers.append(value)
+    if is_number(value):
+        numbers.append(1.0 * value)
         return ("number",)
     if type(value) is tuple:  # not one with methods, which would be lost
         return ("tuple", *[encode(item, numbers) for item in value])

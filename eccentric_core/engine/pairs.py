@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from eccentric_core.checks import is_number
+from eccentric_core.checks import is_number, is_tensor
 from eccentric_core.derivatives import pushed_forward
 from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
 from eccentric_core.engine.precision import few, robust_centre
@@ -109,8 +109,7 @@ class PairSum:
 
     def _f(self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any) -> list[Array]:
         rows, _ = _scaled(x, y, e, h, near, backend)
-        (total,) = self._sum(backend, near, *rows)
-        return [_weighted((x, a, b), total, backend.xp)]
+        return [_weighted((x, a, b), self._sum(backend, near, *rows), backend.xp)]
 
     def _f_and_gradients(
         self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any
@@ -127,7 +126,7 @@ class PairSum:
         grad_y = None if y is None else grad_y * by
         grad_e = None if e is None else grad_e * (by * (0.5 * root))
         grad_h = None if is_number(h) else _inner(rows, row_sums, xp) * (-0.5 * _factor(y) * b / h)
-        grad_a = None if a is None or is_number(a) else xp.total(x * x)
+        grad_a = xp.total(x * x) if is_tensor(a) else None
         grad_b = None if is_number(b) else total
         return [value, grad_x, grad_y, grad_e, grad_h, grad_a, grad_b]
 
@@ -183,11 +182,11 @@ class PairSum:
         powers = (_factor(y), _factor(y), 0.5 * _factor(y))
         return [*_times(changes, [scale * power for scale, power in zip(scales, powers, strict=True)]), turn]
 
-    def _sum(self, backend: Backend, near: Any, x: Array, y: Array | None, e: Array | None) -> tuple[Array]:
+    def _sum(self, backend: Backend, near: Any, x: Array, y: Array | None, e: Array | None) -> Array:
         xp = backend.xp
         if self._is_dense(backend, x, y):
             x, y, e = (x, y, e) if near is None else _as(near, (x, y, e), xp)
-            return (dense_value(x, y, e, self.kernel, xp),)
+            return dense_value(x, y, e, self.kernel, xp)
         sets = [prepare(x, e, xp, dtype=near), *([] if y is None else [prepare(y, None, xp, dtype=near)])]
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
@@ -198,12 +197,13 @@ class PairSum:
         def templates(x: Operands) -> tuple[Array, ...]:
             return (_total_like(x, xp),)
 
-        return (sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)[0][0],)
+        (total,), *_ = sweep(sets, ROW_AXES, step, templates, backend, self._tile_rows(backend, x), totals=1)
+        return total
 
     def _row_sums(
         self, backend: Backend, near: Any, x: Array, y: Array | None, e: Array | None
     ) -> tuple[Array | None, ...]:
-        """The sum, and the sums of each row that make its gradients with respect to x, y and e (`_gradients`)."""
+        """The sum, and the sums of each row that make its gradients with respect to x, y and e."""
         xp = backend.xp
         if self._is_dense(backend, x, y):
             return dense_value_and_row_sums(x, y, e, self.kernel, xp, near=near)
@@ -278,24 +278,16 @@ class PairSum:
         batches = math.prod(lead)
         pairs_per_batch = math.prod([max(1, min(tile, rows.shape[-2])) for rows in (x, x if y is None else y)])
         step = max(1, tile * tile // pairs_per_batch)
-        flat = [_reshaped(a, (batches,), a.shape[len(lead) :], xp) if _is_tensor(a) else a for a in arguments]
+        flat = [xp.reshape(a, (batches, *a.shape[len(lead) :])) if is_tensor(a) else a for a in arguments]
         parts = []
         for i in range(0, max(batches, 1), step):
-            some = [a[i : min(i + step, batches), ...] if _is_tensor(a) else a for a in flat]
+            some = [a[i : min(i + step, batches), ...] if is_tensor(a) else a for a in flat]
             parts.append(_widened(function, backend, some, wide=wide))
         joined = [
             part[0] if len(part) == 1 or part[0] is None else xp.concat(part, axis=0)
             for part in zip(*parts, strict=True)
         ]
-        return [a if a is None else _reshaped(a, lead, a.shape[1:], xp) for a in joined]
-
-
-def _is_tensor(a: Any) -> bool:
-    return a is not None and not is_number(a)
-
-
-def _reshaped(a: Array, lead: tuple[int, ...], shape: tuple[int, ...], xp: Any) -> Array:
-    return xp.reshape(a, (*lead, *shape))
+        return [a if a is None else xp.reshape(a, (*lead, *a.shape[1:])) for a in joined]
 
 
 def _at_most(rows: Array, most: int) -> bool:
@@ -374,7 +366,7 @@ def _minus(arrays: Sequence[Any], others: Sequence[Any]) -> list[Any]:
 
 
 def _as(dtype: Any, arrays: Sequence[Any], xp: Any) -> list[Any]:
-    return [a if a is None or is_number(a) else xp.astype(a, dtype, copy=False) for a in arrays]
+    return [xp.astype(a, dtype, copy=False) if is_tensor(a) else a for a in arrays]
 
 
 def _total_like(operands: Operands, xp: Any) -> Array:

@@ -143,12 +143,12 @@ for made in (HypersphericalRegularizer(), HypersphericalRegularizer(energy="ecce
 """
 
 
-@pytest.mark.parametrize("backend", ["tensorflow", "jax", "torch"])
-@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize(
+    ("backend", "jit_compile"),
+    [("tensorflow", False), ("tensorflow", True), ("jax", False), ("jax", True), ("torch", False)],
+)
 def test_a_batch_without_pairs_does_no_harm(backend, jit_compile, python):
     """In training, in evaluation and in prediction."""
-    if (backend, jit_compile) == ("torch", True):
-        pytest.skip("Keras on PyTorch is not compiled here")
     python(WITHOUT_PAIRS.format(jit_compile=jit_compile), KERAS_BACKEND=backend)
 
 
