@@ -27,6 +27,7 @@ _MU_MESSAGE = (
     f"{_LARGEST_MU:g}, got "
 )
 
+_NUMBERS = (float, int)
 _COMPUTED_IN = {"float64": "float64", "float32": "float32", "float16": "float32", "bfloat16": "float32"}
 
 
@@ -49,7 +50,7 @@ def compute_dtype(array: Array, name: str) -> str:
 
 def is_number(value: Any) -> bool:
     """Whether a value is a number, of Python or a symbol of a compiler, and no tensor."""
-    if isinstance(value, float | int):
+    if isinstance(value, _NUMBERS):
         return True
     like_one = hasattr(value, "__float__") or hasattr(value, "__int__")  # a symbol of a whole number has the second
     return like_one and not hasattr(value, "dtype") and not isinstance(value, type)

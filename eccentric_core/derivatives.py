@@ -29,8 +29,13 @@ class Call:
     @staticmethod
     def of(function: Any, arguments: Sequence[Any]) -> tuple[Call, list[Array]]:
         """The call, and its tensors."""
-        given = tuple(["tensor" if is_tensor(a) else a for a in arguments])
-        return Call(function, given), [a for a in arguments if is_tensor(a)]
+        given: list[Any] = list(arguments)
+        tensors = []
+        for k, a in enumerate(arguments):
+            if type(a) is not float and is_tensor(a):  # most are numbers
+                given[k] = "tensor"
+                tensors.append(a)
+        return Call(function, tuple(given)), tensors
 
     def value(self, backend: Backend, *tensors: Array) -> Array:
         """The value, of shape (...)."""

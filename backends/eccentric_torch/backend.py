@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from contextlib import nullcontext
+from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
@@ -13,7 +14,7 @@ from torch._functorch.pyfunctorch import retrieve_all_functorch_interpreters
 from torch.autograd import forward_ad
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from eccentric_core.backend import Backend, Namespace
+from eccentric_core.backend import BACKENDS, Backend, Namespace
 from eccentric_core.checks import compute_dtype
 from eccentric_core.derivatives import Call, pulled_back, pushed_forward
 from eccentric_core.engine.precision import full_product
@@ -38,22 +39,29 @@ class _TorchBackend(Backend):
         return None
 
     def run(self, formula: Any, *arrays: Any, **static: Any) -> Any:
-        with no_autocast(arrays[0]):
-            return formula(self, *arrays, **static)
+        if self.compiling() or torch._C._is_any_autocast_enabled():
+            with no_autocast(arrays[0]):
+                return formula(self, *arrays, **static)
+        return formula(self, *arrays, **static)
 
     def differentiable(self, f: Any, *arguments: Any) -> Tensor:
         if self.compiling():
-            if not _is_fused(arguments):
-                if torch._C._are_functorch_transforms_active():  # forward mode would take the derivative for 0
-                    raise TypeError(_NO_TRANSFORM)
-                return super().differentiable(f, *arguments)
-            wanted = [isinstance(a, Tensor) and a.requires_grad for a in arguments]
-            return _Value.apply(f, *arguments) if torch.is_grad_enabled() and any(wanted) else f.value(self, *arguments)
+            return self._compiled(f, *arguments)
         if not torch.is_grad_enabled():
-            return f.value(self, *arguments)
+            return f.value(_computing(), *arguments)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return super().differentiable(f, *arguments)
-        return _Value.apply(f, *arguments)
+        call, tensors = Call.of(f, arguments)
+        return _Value.apply(call, *tensors)
+
+    def _compiled(self, f: Any, *arguments: Any) -> Tensor:
+        if not _is_fused(arguments):
+            if torch._C._are_functorch_transforms_active():  # forward mode would take the derivative for 0
+                raise TypeError(_NO_TRANSFORM)
+            return super().differentiable(f, *arguments)
+        call, tensors = Call.of(f, arguments)
+        wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        return _Value.apply(call, *tensors) if wanted else f.value(self, *arguments)
 
     def registered(self, call: Call, *tensors: Tensor) -> Tensor:
         wanted = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
@@ -66,7 +74,10 @@ class _TorchBackend(Backend):
 
     def gradients(self, call: Call, *tensors: Tensor) -> Any:
         tensors = tuple(t.detach() for t in tensors)
-        return operators.value_and_gradients(call, tensors) if self.compiling() else computed(call, *tensors)
+        if self.compiling():
+            return operators.value_and_gradients(call, tensors)
+        with torch.no_grad():
+            return computed(call, *tensors)
 
     def constant(self, x: Any) -> Any:
         return x.detach() if isinstance(x, Tensor) else x
@@ -80,10 +91,10 @@ class _TorchBackend(Backend):
         return x.device.type != "mps"
 
     def on_cpu(self, x: Tensor) -> bool:
-        return x.device.type == "cpu"
+        return x.is_cpu
 
     def dense_rows(self, x: Tensor) -> int:
-        return _ROWS_TO_FUSE if x.device.type == "cpu" else self.tile_rows(x)
+        return _ROWS_TO_FUSE if x.is_cpu else self.tile_rows(x)
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -94,56 +105,73 @@ def _matmul(a: Tensor, b: Tensor) -> Tensor:
     return full_product(torch.matmul, a, b, BACKEND.xp, parts=2 if setting == "high" else 3)
 
 
-def _add_scaled(c: Tensor, a: Tensor, factor: Any) -> Tensor:
-    # Not of a number that a compiler traces.
-    if not isinstance(factor, float) or torch.compiler.is_compiling():
-        return c + a * factor
-    return torch.add(c, a, alpha=factor)
-
-
-def _add_product(c: Tensor, a: Tensor, b: Tensor, factor: float) -> Tensor:
-    if a.dim() > 3 or _recorded() or torch.get_float32_matmul_precision() != "highest":
-        return c + _matmul(a, b * factor)
-    return c.addmm_(a, b, alpha=factor) if a.dim() == 2 else c.baddbmm_(a, b, alpha=factor)
-
-
 def _zero_diagonal(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         index = torch.arange(x.shape[-1], device=x.device)
         return torch.where(index[:, None] == index, 0.0, x)
-    if _recorded():
-        return x.diagonal_scatter(torch.zeros_like(x[..., 0]), dim1=-2, dim2=-1)
+    return x.diagonal_scatter(torch.zeros_like(x[..., 0]), dim1=-2, dim2=-1)
+
+
+def _zero_diagonal_(x: Tensor) -> Tensor:
     x.diagonal(dim1=-2, dim2=-1).zero_()
     return x
 
 
-def _recorded() -> bool:
-    """Whether what stands in a tensor may be needed (by autograd, a compiler or a transform), so that it must stay."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return True
-    return torch._C._are_functorch_transforms_active()
+def _add_scaled(c: Tensor, a: Tensor, factor: Any) -> Tensor:
+    return torch.add(c, a, alpha=factor) if isinstance(factor, float) else c + a * factor
 
 
+def _add_product_(c: Tensor, a: Tensor, b: Tensor, factor: float) -> Tensor:
+    if a.dim() > 3:
+        return c.add_(torch.matmul(a, b), alpha=factor)
+    return c.addmm_(a, b, alpha=factor) if a.dim() == 2 else c.baddbmm_(a, b, alpha=factor)
+
+
+_SPELLED: dict[str, Any] = {
+    "asarray": torch.as_tensor,
+    "astype": lambda x, dtype, copy=True: x if x.dtype is dtype else x.to(dtype),  # noqa: ARG005
+    "clamp": torch.clamp_min,
+    "concat": torch.cat,
+    "squares_from_product": False,  # which takes one operation more
+    "take": lambda x, indices, axis: torch.index_select(x, axis, indices),
+}
+# For graphs, autograd and transforms, which need what stands in a tensor.
 BACKEND = _TorchBackend(
     Namespace(
         torch,
-        add_product=_add_product,
-        add_scaled=_add_scaled,
-        asarray=torch.as_tensor,
-        astype=lambda x, dtype, copy=True: x if x.dtype is dtype else x.to(dtype),  # noqa: ARG005
-        clamp=torch.clamp_min,
-        clamp_at_zero=lambda x: x.clamp_min(0) if _recorded() else x.clamp_min_(0),
-        concat=torch.cat,
-        inverse=lambda x: x.reciprocal() if _recorded() else x.reciprocal_(),
+        **_SPELLED,
+        clamp_at_zero=torch.relu,
         matmul=_matmul,
         matrix_transpose=lambda x: x.mT,
-        squares_from_product=False,  # which takes one operation more
-        take=lambda x, indices, axis: torch.index_select(x, axis, indices),
         # In two steps the first one is fused with what makes x.
         total=lambda x: x.sum(-1).sum(-1) if torch.compiler.is_compiling() else x.sum((-2, -1)),
         zero_diagonal=_zero_diagonal,
     )
 )
+# For tensors that nobody else will see: in place, and with as little Python as possible.
+_IN_PLACE = _TorchBackend(
+    Namespace(
+        torch,
+        **_SPELLED,
+        add_product=_add_product_,
+        add_scaled=_add_scaled,
+        clamp_at_zero=torch.relu_,
+        inverse=torch.reciprocal_,
+        matrix_transpose=attrgetter("mT"),
+        total=lambda x: x.sum((-2, -1)),
+        zero_diagonal=_zero_diagonal_,
+    )
+)
+BACKENDS[Tensor] = BACKENDS[torch.nn.Parameter] = BACKEND
+
+
+def _computing() -> _TorchBackend:
+    """The backend to compute with, in a place where autograd records nothing."""
+    if torch.is_grad_enabled() or torch._C._are_functorch_transforms_active() or torch.compiler.is_compiling():
+        return BACKEND
+    return _IN_PLACE if torch.get_float32_matmul_precision() == "highest" else BACKEND
+
+
 _NO_TRANSFORM = (
     "z must have a known number of rows, and few pairs, where torch.compile compiles a transform of torch.func, as an "
     "operator has none; compile what the transform is applied to, or leave this part to eager PyTorch"
@@ -175,7 +203,7 @@ def no_autocast(x: Tensor) -> Any:
 def computed(call: Call, *tensors: Tensor) -> tuple[Tensor, ...]:
     """The value of a call and its gradients, contiguous as operators promise them."""
     with no_autocast(tensors[0]):
-        return tuple(_own(r).contiguous() for r in call.value_and_gradients(BACKEND, *tensors))
+        return tuple(_own(r).contiguous() for r in call.value_and_gradients(_computing(), *tensors))
 
 
 def _own(x: Tensor) -> Tensor:
@@ -193,22 +221,21 @@ class _Value(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, f: Any, *arguments: Any) -> Any:
-        if not any(ctx.needs_input_grad):
-            return f.value(BACKEND, *arguments)
-        value, *gradients = f.value_and_gradients(BACKEND, *arguments)
-        ctx.call, tensors = Call.of(f, arguments)
-        ctx.save_for_backward(*tensors, *[g for g in gradients if g is not None])
-        return _own(value)
+    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
+        if True not in ctx.needs_input_grad:
+            return call.value(_computing(), *tensors)
+        ctx.call = call
+        value, *gradients = call.value_and_gradients(_computing(), *tensors)
+        ctx.save_for_backward(*tensors, *gradients)
+        return _own(value) if value.dim() else value
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
-        count = len(ctx.saved_tensors) // 2
-        tensors, gradients = ctx.saved_tensors[:count], ctx.saved_tensors[count:]
+        saved = ctx.saved_tensors
+        gradients = saved[len(saved) // 2 :]
         if torch.is_grad_enabled() and not BACKEND.compiling():
-            gradients = _ValueAndGradients.apply(ctx.call, *tensors)[1:]
-        rest = iter(pulled_back(cotangent, gradients))
-        return None, *[next(rest) if isinstance(g, str) else None for g in ctx.call.given]
+            gradients = _ValueAndGradients.apply(ctx.call, *saved[: len(saved) // 2])[1:]
+        return None, *pulled_back(cotangent, gradients)
 
 
 class _ValueAndGradients(torch.autograd.Function):

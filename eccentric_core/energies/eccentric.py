@@ -113,8 +113,10 @@ def _loss_and_grad(backend: Backend, z: Array, mu: Any, scale: Any, *, static: _
 def _arguments(backend: Backend, z: Array, everyone: Array | None, mu: Any, scale: Any) -> tuple[Any, ...]:
     """Equation 1 as a `PairSum`: the pairs of z, or those of z and the rows of all processes."""
     by_rows, by_pairs = mean_weights(backend.rows(z if everyone is None else everyone), backend)
-    weight = mu * scale * -by_pairs
-    return z, everyone, None, *(spread(number, z, backend) for number in (scale, by_rows, weight))
+    numbers = scale, by_rows, mu * scale * -by_pairs
+    if len(z.shape) > 2:
+        numbers = tuple(spread(number, z, backend) for number in numbers)
+    return z, everyone, None, *numbers
 
 
 def pair_kernel(x: Array, y: Array, mu: Number = 1.0, *, scale: Scale = "paper") -> Array:
@@ -215,10 +217,11 @@ def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[Backend,
     backend = backend_of(z)
     # Of a batch that is spread over processes one row may be here.
     min_rows = 2 if group is None else 1
-    if type(mu) is float and type(scale) in (float, str) and not backend.compiling():
-        shape = tuple(z.shape)
-        if all(type(size) is int for size in shape):  # a symbol is not to be remembered
-            return _remembered(backend, _Facts(shape, z.dtype), mu, scale, min_rows)
+    if type(mu) in _PLAIN and type(scale) in _PLAIN and not backend.compiling():
+        try:
+            return _remembered(backend, tuple(z.shape), z.dtype, mu, scale, min_rows)
+        except TypeError:  # a symbol cannot be remembered; another error comes again
+            pass
     return _checked_facts(backend, z, mu, scale, min_rows)
 
 
@@ -232,8 +235,15 @@ def _checked_facts(
     return backend, mu, scale, _Static(compute_dtype(z, "z"), method, PairSum(LogarithmicKernel(), wide))
 
 
-# The same batch comes again and again in training, and checks are a part of the time of a small one.
-_remembered = lru_cache(maxsize=256)(_checked_facts)
+@lru_cache(maxsize=256)
+def _remembered(
+    backend: Backend, shape: tuple[int, ...], dtype: Any, mu: Any, scale: Any, min_rows: int
+) -> tuple[Backend, Any, Any, _Static]:
+    """The same: the same batch comes again and again in training, and checks are a part of the time of a small one."""
+    return _checked_facts(backend, _Facts(shape, dtype), mu, scale, min_rows)
+
+
+_PLAIN = (float, int, str)
 
 
 def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tuple[Any, Any, str | None]:

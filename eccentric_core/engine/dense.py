@@ -31,8 +31,8 @@ def dense_value(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, 
         kernel: phi.
         xp: the array namespace.
     """
-    value = value_of_pairs(kernel, _distances(x, y, e, xp), xp, diagonal=_masks(y, e, kernel, xp))
-    return xp.total(value)
+    t, masks = _distances(x, y, e, kernel, xp)
+    return xp.total(value_of_pairs(kernel, t, xp, diagonal=masks))
 
 
 def dense_value_and_row_sums(
@@ -45,10 +45,10 @@ def dense_value_and_row_sums(
     operands = (x, y, e)
     if near is not None:
         operands = tuple([None if a is None else xp.astype(a, near, copy=False) for a in operands])  # type: ignore[assignment]
-    diagonal = _masks(y, e, kernel, xp)
-    value, w = value_and_slope(kernel, _distances(*operands, xp), xp, diagonal=diagonal, with_e=e is not None)
+    t, masks = _distances(*operands, kernel, xp)
+    value, w = value_and_slope(kernel, t, xp, diagonal=masks, with_e=e is not None)
     total = xp.total(value)
-    del value  # the fewer large arrays there are, the better they stay in a cache
+    del value, t  # the fewer large arrays there are, the better they stay in a cache
     w = w if near is None else xp.astype(w, x.dtype, copy=False)
     weight = xp.sum(w, axis=-1, keepdims=True)
     if y is None:
@@ -58,12 +58,15 @@ def dense_value_and_row_sums(
     return total, xp.add_product(weight * x, w, y, -1.0), grad_y, None
 
 
-def _distances(x: Array, y: Array | None, e: Array | None, xp: Any) -> Array:
-    if _is_exact(y, e, xp):
+def _distances(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any) -> tuple[Array, bool]:
+    """t, and whether what stands on its diagonal must be taken out."""
+    masks = y is None
+    if y is None and e is None and xp.squares_from_product:
         # The squared norms are the diagonal of the product: what stands on that of t is exactly 0.
         t = xp.matmul(x * -2.0, xp.matrix_transpose(x))
         square = xp.diagonal(t)[..., None] * -0.5
         t += square + xp.matrix_transpose(square)  # in place where arrays can be changed
+        masks = not vanishes_at_zero(kernel)
     else:
         square = xp.sum(x * x, axis=-1, keepdims=True)
         square = square if e is None else square + e
@@ -71,14 +74,4 @@ def _distances(x: Array, y: Array | None, e: Array | None, xp: Any) -> Array:
         squares = square + xp.matrix_transpose(other)
         t = xp.add_product(squares, x, xp.matrix_transpose(x if y is None else y), -2.0)
     # Rounding makes the distance of close pairs negative.
-    return xp.clamp_at_zero(t)
-
-
-def _is_exact(y: Array | None, e: Array | None, xp: Any) -> bool:
-    """Whether the distance of a row from itself is exactly 0."""
-    return y is None and e is None and xp.squares_from_product
-
-
-def _masks(y: Array | None, e: Array | None, kernel: PairKernel, xp: Any) -> bool:
-    """Whether what stands on the diagonal must be taken out."""
-    return y is None and not (_is_exact(y, e, xp) and vanishes_at_zero(kernel))
+    return xp.clamp_at_zero(t), masks

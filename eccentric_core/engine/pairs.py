@@ -109,23 +109,27 @@ class PairSum:
 
     def _f(self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any) -> list[Array]:
         rows, _ = _scaled(x, y, e, h, near, backend)
-        return [_weighted((x, a, b), self._sum(backend, near, *rows), backend.xp)]
+        return [_weighted(x, a, b, self._sum(backend, near, *rows), backend.xp)]
 
     def _f_and_gradients(
         self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any
     ) -> list[Array | None]:
         xp = backend.xp
         rows, root = _scaled(x, y, e, h, near, backend)
-        total, *row_sums = self._row_sums(backend, near, *rows)
+        row_sums = self._row_sums(backend, near, *rows)
+        total, grad_x, grad_y, grad_e = row_sums
         # The value is that of `_f`, which is not widened.
-        narrow = (x, a, b) if near is None else _as(near, (x, a, b), xp)
-        value, total = _weighted(narrow, total, xp), xp.astype(total, x.dtype, copy=False)
-        grad_x, grad_y, grad_e = row_sums
+        if near is None:
+            value = _weighted(x, a, b, total, xp)
+        else:
+            narrow_x, narrow_a, narrow_b = _as(near, (x, a, b), xp)
+            value = _weighted(narrow_x, narrow_a, narrow_b, total, xp)
+            total = xp.astype(total, x.dtype, copy=False)
         by = _for_rows(b) * (_factor(y) * root)
         grad_x = grad_x * by if a is None else xp.add_scaled(x * _for_rows(2.0 * a), grad_x, by)
         grad_y = None if y is None else grad_y * by
         grad_e = None if e is None else grad_e * (by * (0.5 * root))
-        grad_h = None if is_number(h) else _inner(rows, row_sums, xp) * (-0.5 * _factor(y) * b / h)
+        grad_h = None if is_number(h) else _inner(rows, row_sums[1:], xp) * (-0.5 * _factor(y) * b / h)
         grad_a = xp.total(x * x) if is_tensor(a) else None
         grad_b = None if is_number(b) else total
         return [value, grad_x, grad_y, grad_e, grad_h, grad_a, grad_b]
@@ -272,6 +276,8 @@ class PairSum:
         """The function of these arguments, of which the first two are rows, of some batches at a time."""
         x, y, *_ = arguments
         if len(x.shape) == 2 or not backend.splits_batches():
+            if not wide and not few(x.shape[-2:-1]):  # at once, as most are
+                return function(backend, None, *arguments)
             return _widened(function, backend, arguments, wide=wide)
         # Leading axes become one, and the rows of many small batches share a tile.
         xp, lead, tile = backend.xp, backend.shape(x)[:-2], self._tile_rows(backend, x)
@@ -306,9 +312,8 @@ def _factor(y: Array | None) -> float:
     return 4.0 if y is None else 2.0
 
 
-def _weighted(arguments: Sequence[Any], total: Array, xp: Any) -> Array:
-    """F from x, a, b and S."""
-    x, a, b = arguments
+def _weighted(x: Array, a: Any, b: Any, total: Array, xp: Any) -> Array:
+    """F from S."""
     return total * b if a is None else xp.add_scaled(xp.total(x * x) * a, total, b)
 
 
@@ -330,7 +335,7 @@ def _widened(
 ) -> Sequence[Any]:
     """The function of these arguments, of which the first two are rows, in float64 where that is called for."""
     x, y, *_ = arguments
-    xp, few_rows = backend.xp, few(*x.shape[:-1]) and (y is None or few(*y.shape[:-1]))
+    xp, few_rows = backend.xp, few(x.shape[:-1]) and (y is None or few(y.shape[:-1]))
     if not (wide or few_rows) or x.dtype != xp.float32 or not backend.has_float64(x):
         return function(backend, None, *arguments)
     results = function(backend, None if few_rows else x.dtype, *_as(xp.float64, arguments, xp))
@@ -341,7 +346,7 @@ def _scaled(x: Array, y: Any, e: Any, h: Any, near: Any, backend: Backend) -> tu
     """Centred rows in units of sqrt(h) and their e in units of h, and 1/sqrt(h) to multiply rows by."""
     xp = backend.xp
     # That of the first set, which must be the same for both.
-    if few(x.shape[-2]) and (near is not None or x.dtype == xp.float32):
+    if few(x.shape[-2:-1]) and (near is not None or x.dtype == xp.float32):
         centre = robust_centre(backend.constant(x), xp)
     else:
         centre = xp.mean(x, axis=-2, keepdims=True)

@@ -18,8 +18,11 @@ FEW_ROWS = 64
 ROUNDOFF = {"float32": 2.0**-23, "float64": 2.0**-52}
 
 
-def few(*sizes: Any) -> bool:
-    """Whether these sizes are known, and the product is that of few rows."""
+def few(sizes: tuple[Any, ...]) -> bool:
+    """Whether these sizes, (..., n), are known, and the product is that of few rows."""
+    rows = sizes[-1]
+    if not isinstance(rows, int) or rows > FEW_ROWS:
+        return False
     return all(isinstance(size, int) for size in sizes) and math.prod(sizes) <= FEW_ROWS
 
 
