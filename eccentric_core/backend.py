@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat
-import array_api_compat.numpy as compat_numpy
 import numpy as np
 
 from eccentric_core.checks import Array, compute_dtype, is_real, parameter_error
@@ -39,7 +39,7 @@ class Namespace:
     """The functions that the core calls: overrides first, otherwise the library's.
 
     Those below are no part of the standard. `clamp_at_zero(t)`, `zero_diagonal(t)`, `inverse(t)` and `add_product(c, a,
-    b, factor)` may overwrite their first argument.
+    b, factor)` may overwrite their first argument, `add_scaled(c, a, factor)` the first two.
     """
 
     # Whether the squared norms of rows are best read from the diagonal of their product.
@@ -76,6 +76,10 @@ class Namespace:
         """The diagonals of the matrices t."""
         n = t.shape[-1]
         return self.reshape(t, (*t.shape[:-2], n * n))[..., :: n + 1]
+
+    def gram(self, x: Array, factor: float) -> Array:
+        """The products of all rows with each other, times a factor."""
+        return self.matmul(x * factor, self.matrix_transpose(x))
 
     def inverse(self, t: Array) -> Array:
         """1/t, number by number."""
@@ -133,18 +137,16 @@ class Backend:
         return self.registered(call, *tensors)
 
     def value_and_gradients(self, f: Any, *arguments: Any) -> tuple[Any, ...]:
-        """The value of f and its gradient with respect to each argument; None where it is no tensor."""
-        call, tensors = Call.of(f, arguments)
-        value, *gradients = self.gradients(call, *tensors)
-        return value, *(gradients.pop(0) if isinstance(g, str) else None for g in call.given)
+        """The value of f and its gradient with respect to each argument (None where it is no tensor).
+
+        No derivatives go through them.
+        """
+        results: tuple[Any, ...] = f.value_and_gradients(self, *arguments)
+        return results
 
     def registered(self, call: Call, *tensors: Array) -> Array:
         """The value of a call as a function that the library differentiates."""
         return call.value(self, *tensors)
-
-    def gradients(self, call: Call, *tensors: Array) -> Any:
-        """The value of a call and its gradients with respect to the tensors, through which no derivatives go."""
-        return call.value_and_gradients(self, *tensors)
 
     def compiling(self) -> bool:
         """Whether a compiler follows this very code, so that no NumPy can be called."""
@@ -215,7 +217,7 @@ class Backend:
         return True
 
     def dense_rows(self, x: Array) -> int:
-        """The rows, at most those of a tile, up to which the dense form is the faster one."""
+        """The rows up to which the dense form is the faster one: those of a tile, or a multiple of d."""
         return self.tile_rows(x)
 
     # The loop over tiles: blocks of rows, and sums by block.
@@ -364,8 +366,8 @@ class _NumPyBackend(Backend):
         return True
 
     def dense_rows(self, x: Array) -> int:
-        # Of long rows the matrix products take the time, and one large one is the faster.
-        return 768 if x.shape[-1] >= 64 else self.tile_rows(x)
+        # Of long rows the matrix products take the time, and one large one is the faster. Memory is still O(n d).
+        return max(5 * int(x.shape[-1]), self.tile_rows(x))
 
 
 class _NumPyNamespace(Namespace):
@@ -379,6 +381,9 @@ class _NumPyNamespace(Namespace):
             return np.mean(x, axis=axis, keepdims=keepdims)
         return np.add.reduce(x, axis=axis, keepdims=keepdims) * (1.0 / x.shape[axis])
 
+    def diagonal(self, t: Any) -> Any:
+        return t.diagonal(0, -2, -1)
+
     def clamp_at_zero(self, t: Any) -> Any:
         return np.maximum(t, 0.0, out=t)
 
@@ -386,8 +391,18 @@ class _NumPyNamespace(Namespace):
         np.einsum("...ii->...i", t)[...] = 0.0
         return t
 
+    def gram(self, x: Any, factor: float) -> Any:
+        # Small matrices are multiplied the faster if none is transposed.
+        small = x.shape[-2] * x.shape[-1] < 10_000
+        return np.matmul(x, np.multiply(x.mT, factor, order="C" if small else "K"))
+
     def inverse(self, t: Any) -> Any:
         return np.divide(1.0, t, out=t)
+
+    def add_scaled(self, c: Any, a: Any, factor: Any) -> Any:
+        a *= factor
+        c += a
+        return c
 
     def add_product(self, c: Any, a: Any, b: Any, factor: float) -> Any:
         if factor == -1.0:
@@ -395,6 +410,6 @@ class _NumPyNamespace(Namespace):
         return np.add(c, np.matmul(a, b * factor), out=c)
 
 
-NUMPY = _NumPyBackend(_NumPyNamespace(compat_numpy, clamp=np.maximum, sum=np.add.reduce))
+NUMPY = _NumPyBackend(_NumPyNamespace(np, clamp=np.maximum, matrix_transpose=attrgetter("mT"), sum=np.add.reduce))
 # Types that are found at once, entered by their backends: a name and an import take a part of a small batch's time.
 BACKENDS: dict[type, Backend] = {np.ndarray: NUMPY}

@@ -13,6 +13,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+from _device import HIDDEN, SHARED
 from frameworks import FRAMEWORKS
 
 from eccentric_core import backend as backends
@@ -34,6 +35,24 @@ def scope_of(nodeid):
         return found[1]
     path = nodeid.partition("::")[0]
     return path if path in _FILES else nodeid
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="where the suites of backends and models compute: on a GPU where a framework finds one (auto), on a CPU, "
+        "or on a GPU, without which they fail",
+    )
+
+
+def pytest_configure(config):
+    # No framework is imported yet.
+    if config.getoption("--device") == "cpu":
+        os.environ.update(HIDDEN)
+    for name, value in SHARED.items():
+        os.environ.setdefault(name, value)
 
 
 def pytest_xdist_make_scheduler(config, log):

@@ -11,8 +11,15 @@ from functools import cache, lru_cache, partial
 import ml_dtypes
 import numpy as np
 import pytest
+from _device import gpu_of
 
 import eccentric_core
+
+
+def require_gpu(config, library):
+    """Fail where --device asks for a GPU and a library that can use one finds none."""
+    if config.getoption("--device") == "gpu" and library in ("torch", "jax", "tensorflow") and gpu_of(library) is None:
+        pytest.fail(f"--device gpu: {library} finds none")
 
 
 def compute_name(dtype):
@@ -169,14 +176,18 @@ class Torch(Framework):
     def torch(self):
         return importlib.import_module("torch")
 
+    @property
+    def device(self):
+        return "cuda" if self.torch.cuda.is_available() else "cpu"
+
     def tensor(self, value):
-        return self.torch.tensor(value)
+        return self.torch.tensor(value, device=self.device)
 
     def array(self, values, dtype):
-        return self.torch.tensor(np.asarray(values, np.float64)).to(getattr(self.torch, dtype))
+        return self.tensor(np.asarray(values, np.float64)).to(getattr(self.torch, dtype))
 
     def numpy(self, x):
-        x = x.detach()
+        x = x.detach().cpu()
         if x.dtype == self.torch.bfloat16:
             return x.view(self.torch.int16).numpy().view(ml_dtypes.bfloat16)
         return x.numpy()

@@ -91,12 +91,15 @@ def torch_step(loss: Callable[[Any], Any], z: np.ndarray) -> Contender:
     """Forward and backward."""
     import torch
 
-    batch = torch.from_numpy(z)
+    on_gpu = torch.cuda.is_available()
+    batch = torch.from_numpy(z).to("cuda" if on_gpu else "cpu")
 
     def run() -> tuple[Any, Any]:
         leaf = batch.detach().requires_grad_()
         value = loss(leaf)
         value.backward()
+        if on_gpu:
+            torch.cuda.synchronize()
         return value.detach(), leaf.grad
 
     return run
@@ -177,6 +180,7 @@ def tensorflow_contenders(z: np.ndarray) -> dict[str, Contender]:
     def contender(step: Callable[[Any], tuple[Any, Any]]) -> Contender:
         def run() -> tuple[Any, Any]:
             value, grad = step(batch)
+            tf.test.experimental.sync_devices()
             return value.numpy(), grad
 
         return run

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _contenders import CONTESTS, jax_compiled, tensorflow_step, torch_step
+from _device import gpu_of
 from _process import run_alone
 
 import eccentric_core
@@ -27,7 +28,10 @@ _WARM_ROWS = 3000  # several tiles
 def extra_memory(
     rows: int, dim: int, library: str = "numpy", energy: str = "eccentric_loss", **options: float
 ) -> dict[str, float]:
-    """Seconds and bytes above the input for an energy of a float32 batch and its gradient. Linux only."""
+    """Seconds and bytes above the input, on its device, for an energy of a float32 batch and its gradient.
+
+    Linux only.
+    """
     measured: dict[str, float] = run_alone("_memory.py", library, rows, dim, energy, json.dumps(options))
     return measured
 
@@ -61,24 +65,60 @@ def measure(library: str, rows: int, dim: int, energy: str, options: dict[str, A
     z = np.random.default_rng(0).standard_normal((rows, dim), dtype=np.float32)
     prepare(library, z[:_WARM_ROWS], energy, options)()  # what is loaded once is not measured
     run = prepare(library, z, energy, options)
-    _forget_peak()
-    before, start = _peak(), time.perf_counter()
+    on_gpu = gpu_of(library) is not None
+    before = _in_use_on_gpu(library) if on_gpu else _in_use()
+    start = time.perf_counter()
     run()
-    return {"seconds": time.perf_counter() - start, "extra_bytes": _peak() - before}
+    seconds = time.perf_counter() - start
+    return {"seconds": seconds, "extra_bytes": (_peak_on_gpu(library) if on_gpu else _peak()) - before}
 
 
-def _forget_peak() -> None:
-    """Reset the peak: memory that was freed before would hide the memory allocated next."""
+def _in_use() -> int:
+    """The memory in use. The peak is reset: memory that was freed before would hide the memory allocated next."""
     with contextlib.suppress(AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
 
 
 def _peak() -> int:
     # Not ru_maxrss: a new process inherits that of its parent.
     status = Path("/proc/self/status").read_text()
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
+
+
+def _in_use_on_gpu(library: str) -> int:
+    """The memory in use on the GPU; the peak is reset where the library can do that."""
+    match library:
+        case "torch":
+            import torch
+
+            torch.cuda.reset_peak_memory_stats()
+            return torch.cuda.memory_allocated()
+        case "jax":
+            import jax
+
+            return jax.devices()[0].memory_stats()["bytes_in_use"]
+    import tensorflow as tf
+
+    tf.config.experimental.reset_memory_stats("GPU:0")
+    return tf.config.experimental.get_memory_info("GPU:0")["current"]
+
+
+def _peak_on_gpu(library: str) -> int:
+    match library:
+        case "torch":
+            import torch
+
+            return torch.cuda.max_memory_allocated()
+        case "jax":
+            import jax
+
+            return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    import tensorflow as tf
+
+    return tf.config.experimental.get_memory_info("GPU:0")["peak"]
 
 
 if __name__ == "__main__":

@@ -97,7 +97,12 @@ def _tensorflow(w: np.ndarray, half_space: bool) -> dict[str, Contender]:
     ours, rows = partial(hyperspherical_energy, half_space=half_space), tf.constant(w)
 
     def contender(step: Callable[[Any], Any]) -> Contender:
-        return lambda: tuple(part.numpy() for part in step(rows))
+        def run() -> tuple[Any, Any]:
+            value, grad = step(rows)
+            tf.test.experimental.sync_devices()
+            return value.numpy(), grad
+
+        return run
 
     steps = {name: tensorflow_step(loss) for name, loss in (("naive", naive), ("ours", ours))}
     xla = partial(tf.function, autograph=False, jit_compile=True)

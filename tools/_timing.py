@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from _contenders import CONTESTS, LOOP_STEPS, jax_compiled
+from _device import gpu_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -65,9 +66,16 @@ def measure_floor(repeat: int, largest: int) -> dict[str, float]:
     import torch
 
     rows, dim = min(4096, largest), 64
-    square = torch.randn(_PRODUCT_SIZE, _PRODUCT_SIZE)
+    on_gpu = torch.cuda.is_available()
+    square = torch.randn(_PRODUCT_SIZE, _PRODUCT_SIZE, device="cuda" if on_gpu else "cpu")
+
+    def product() -> None:
+        square @ square
+        if on_gpu:
+            torch.cuda.synchronize()
+
     ours = CONTESTS["torch"].prepare(batch(rows, dim))["ours"]
-    seconds = take_turns({"product": lambda: square @ square, "ours": ours}, repeat)
+    seconds = take_turns({"product": product, "ours": ours}, repeat)
     rate = 2 * _PRODUCT_SIZE**3 / seconds["product"]
     floor = 3 * rows**2 * dim / rate  # three products, half of the pairs, two operations each
     return {
@@ -99,7 +107,8 @@ def measure_compilation(repeat: int) -> list[dict[str, float]]:
 
 def measure_framework(library: str, repeat: int, largest: int, dims: Sequence[int]) -> dict[str, Any]:
     module = importlib.import_module(library)
-    result: dict[str, Any] = {"version": module.__version__, "times": measure_cells(library, repeat, largest, dims)}
+    result: dict[str, Any] = {"version": module.__version__, "gpu": gpu_of(library)}
+    result["times"] = measure_cells(library, repeat, largest, dims)
     match library:
         case "torch":
             result["threads"] = module.get_num_threads()

@@ -11,8 +11,8 @@
     memory        the peak memory of one large batch in a fresh process, in every installed library
 
 Contenders take turns within one run; quote medians and ratios. Each framework runs in a process of its own with its
-default number of threads. A framework that is not installed is skipped; naming one is an error. Everything takes about
-half an hour.
+default number of threads, on a GPU where it finds one. A framework that is not installed is skipped; naming one is an
+error. Everything takes about half an hour.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 import scipy
 from _command import Parser, Screen, UsageError, make_table, open_outputs, run, write_all
 from _contenders import CONTESTS
+from _device import HIDDEN
 from _memory import extra_memory
 from _models import summary
 from _process import MeasureError, run_alone
@@ -64,6 +65,13 @@ def main(argv: list[str] | None = None) -> int:
         metavar="D",
         help="dimensions of a batch (default 8 64 512)",
     )
+    parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="where the frameworks compute: on a GPU where they find one (auto, the default), on a CPU, or on a GPU, "
+        "without which a section fails; NumPy has none",
+    )
     parser.add_argument("--json", type=Path, metavar="PATH", help="write everything as JSON")
     options = parser.parse_args(argv)
     try:
@@ -74,6 +82,10 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(f"argument --largest: must be 100 or more, got {options.largest}")
         if min(options.dims) < 2:
             raise UsageError(f"argument --dims: must be 2 or more, got {min(options.dims)}")
+        if options.device == "cpu":
+            os.environ |= HIDDEN  # of this process and of those that it starts
+        if options.device == "gpu":
+            check_gpus(options.sections or SECTIONS)
         outputs = open_outputs(("--json", options.json, ()))
     except UsageError as error:
         parser.error(str(error))
@@ -113,6 +125,12 @@ def check_sections(names: Iterable[str]) -> None:
             raise UsageError(f"argument SECTION: must be one of {', '.join(SECTIONS)}, got {name!r}")
         if name in FRAMEWORKS and not is_installed(name):
             raise UsageError(f"argument SECTION: {name} is not installed")
+
+
+def check_gpus(sections: Sequence[str]) -> None:
+    for name in filter(is_installed, FRAMEWORKS):
+        if {name, "mhe", "models", "memory"} & {*sections} and run_alone("_device.py", name) is None:
+            raise UsageError(f"argument --device: {name} finds no GPU; use auto or cpu, or leave its sections out")
 
 
 def is_installed(framework: str) -> bool:
@@ -201,7 +219,8 @@ def measure_engine(console: Screen, repeat: int, largest: int, dims: Sequence[in
 
 def measure_framework(console: Screen, library: str, repeat: int, largest: int, dims: Sequence[int]) -> dict[str, Any]:
     result: dict[str, Any] = run_alone("_timing.py", library, repeat, largest, *dims)
-    print_times(console, f"{library} {result['version']}", library, result["times"])
+    title = f"{library} {result['version']}, {result['gpu'] or 'CPU'}"
+    print_times(console, title, library, result["times"])
     if floor := result.get("floor"):
         console.print(
             f"{library}, {result['threads']} threads, n = {floor['n']}, d = {floor['d']}: "

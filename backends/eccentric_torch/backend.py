@@ -72,12 +72,14 @@ class _TorchBackend(Backend):
             return _ValueAndGradients.apply(call, *tensors)[0]
         return call.value(self, *tensors)  # plain operations, which forward mode can follow
 
-    def gradients(self, call: Call, *tensors: Tensor) -> Any:
-        tensors = tuple(t.detach() for t in tensors)
+    def value_and_gradients(self, f: Any, *arguments: Any) -> Any:
+        call, tensors = Call.of(f, [self.constant(a) for a in arguments])
         if self.compiling():
-            return operators.value_and_gradients(call, tensors)
-        with torch.no_grad():
-            return computed(call, *tensors)
+            value, *gradients = operators.value_and_gradients(call, tensors)
+        else:
+            with torch.no_grad():
+                value, *gradients = computed(call, *tensors)
+        return value, *(gradients.pop(0) if isinstance(g, str) else None for g in call.given)
 
     def constant(self, x: Any) -> Any:
         return x.detach() if isinstance(x, Tensor) else x

@@ -10,7 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
-from frameworks import COMPILERS, FRAMEWORKS, MODES, PLAIN
+from frameworks import COMPILERS, FRAMEWORKS, MODES, PLAIN, require_gpu
 
 # What TensorFlow prints about its build.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -18,12 +18,14 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 _MADE = {}
 
 
-def _framework(name):
+def _framework(request):
+    name = request.param
     if name not in _MADE:
         _MADE[name] = FRAMEWORKS[name](name)
         with warnings.catch_warnings():  # frameworks warn of each other and of Python at import
             warnings.simplefilter("ignore")
             _MADE[name].module.eccentric_loss  # noqa: B018  an import that fails is an error, not a skip
+        require_gpu(request.config, _MADE[name].adapter.removeprefix("eccentric_"))
     return _MADE[name]
 
 
@@ -39,25 +41,25 @@ def forgotten():
 @pytest.fixture(params=MODES)
 def framework(request):
     """Every framework in every mode."""
-    return _framework(request.param)
+    return _framework(request)
 
 
 @pytest.fixture(params=[name for name in MODES if name not in PLAIN])
 def differentiable(request):
     """The frameworks whose loss is differentiated by the framework, in every mode."""
-    return _framework(request.param)
+    return _framework(request)
 
 
 @pytest.fixture(params=COMPILERS)
 def compiler(request):
     """The modes that compile C++."""
-    return _framework(request.param)
+    return _framework(request)
 
 
 @pytest.fixture(params=[name for name in MODES if name != "torch-compile"])
 def twice(request):
     """The modes with second derivatives."""
-    return _framework(request.param)
+    return _framework(request)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from frameworks import require_gpu
 
 from eccentric_models.architecture import (
     NETWORKS,
@@ -56,6 +57,7 @@ def imported(framework):
 @pytest.fixture(params=["torch", "jax", "tensorflow"])
 def framework(request):
     """Every framework, by its name."""
+    require_gpu(request.config, request.param)
     return imported(request.param)
 
 

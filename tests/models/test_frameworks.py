@@ -46,16 +46,11 @@ SMALL = Architecture(
 )
 
 
-@pytest.fixture(params=["torch", "jax", "tensorflow"])
-def framework(request):
-    return request.param
-
-
 def model_of(framework, architecture=SMALL, *, dtype="float64", **options):
     rng = np.random.default_rng(0)
     weights = {name: value.astype(dtype) for name, value in initial_weights(architecture, rng).items()}
     options = {"objective": Objective("none"), "adam": Adam(learning_rate=1e-2)} | options
-    return create(framework, architecture, state=State.start(weights), dtype=dtype, device="cpu", **options)
+    return create(framework, architecture, state=State.start(weights), dtype=dtype, **options)
 
 
 def random_state(rng, architecture=SMALL):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from dataclasses import replace
 
@@ -11,9 +12,10 @@ import benchmark
 import numpy as np
 import pytest
 from _contenders import CONTESTS, LOOP_STEPS
+from _device import HIDDEN
 from _memory import extra_memory
 from _models import summary
-from _process import MeasureError
+from _process import MeasureError, run_alone
 from _timing import measure_cells
 
 from eccentric_core import eccentric_loss_and_grad, hyperspherical_energy_and_grad, stationary_radius
@@ -174,6 +176,27 @@ def test_missing_framework(monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "SECTIONS", ("torch",))  # all that is measured by default
     assert benchmark.main([]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "torch: not installed"
+
+
+def test_device(monkeypatch, capsys):
+    """A GPU is hidden from the processes that measure, or must be found by those that are asked for."""
+    framework("jax")
+    for name in HIDDEN:
+        monkeypatch.setenv(name, "")
+    found = []
+
+    def look(*_):
+        found.append((run_alone("_device.py", "jax"), {name: os.environ[name] for name in HIDDEN}))
+        return {"version": "1.0"}
+
+    monkeypatch.setattr(benchmark, "measure_framework", look)
+    assert benchmark.main(["jax", "--device", "cpu"]) == 0
+    assert found == [(None, HIDDEN)]
+    with pytest.raises(SystemExit):
+        benchmark.main(["jax", "--device", "gpu"])  # they are hidden still
+    assert "argument --device: jax finds no GPU; use auto or cpu" in capsys.readouterr().err
+    monkeypatch.setattr(benchmark, "run_alone", lambda *_: "a card")
+    benchmark.check_gpus(["jax"])
 
 
 def test_failed_process(monkeypatch, capsys):
