@@ -62,7 +62,7 @@ def eccentric_loss(z: Array, mu: Number = 1.0, *, scale: Scale = "paper", group:
         TypeError, ValueError: an argument is not as described. Only static facts are checked: the values of tensors
             are not, and NaN and inf propagate to the result.
 
-    Time is O(n^2 d), memory O(n d). Every |z_i - z_j|^2 / M is exact up to 16 eps max |z - mean|^2 / M, where eps is
+    Time is O(n^2 d), memory O(n d). Every |z_i - z_j|^2 / M is exact up to 32 eps max |z - mean|^2 / M, where eps is
     that of the dtype: within far clusters that costs digits (docs/numerics.md).
 
     Source: equation 1 of the paper.

@@ -65,8 +65,7 @@ def _distances(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, x
         # The squared norms are the diagonal of the product: what stands on that of t is exactly 0.
         t = xp.gram(x, -2.0)
         square = xp.diagonal(t)[..., None] * -0.5
-        t += square  # in place where arrays can be changed
-        t += xp.matrix_transpose(square)
+        t += square + xp.matrix_transpose(square)  # in place where arrays can be changed
         masks = not vanishes_at_zero(kernel)
     else:
         square = xp.sum(x * x, axis=-1, keepdims=True)

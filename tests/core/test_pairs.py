@@ -422,9 +422,9 @@ def test_the_constant_part_of_the_slopes_pays(monkeypatch, rng):
 
 
 @pytest.mark.parametrize("tile_rows", [None, 150])
-@pytest.mark.parametrize("dim", [2, 64, 512])
+@pytest.mark.parametrize("dim", [2, 64, 384, 512])  # 384: what BLAS sums up in one go
 def test_rounding_of_the_distances(dim, tile_rows, rng):
-    """The bound of docs/numerics.md: 16 eps max|z - mean|^2 / h on every t."""
+    """The bound of docs/numerics.md: 32 eps max|z - mean|^2 / h on every t."""
     noise = rng.standard_normal((300, dim))
     for x in (noise, 0.1 * noise + 10 * (np.arange(300) % 2)[:, None]):
         rows, seen = x.astype(np.float32), []
@@ -436,7 +436,7 @@ def test_rounding_of_the_distances(dim, tile_rows, rng):
         parts = [(slice(None), slice(None))] if tile_rows is None else [(first, first), (last, last), (first, last)]
         for t, part in zip(seen, parts, strict=True):
             assert t.dtype == np.float32
-            assert np.max(np.abs(t - exact[part])) <= 16 * np.finfo(np.float32).eps * size
+            assert np.max(np.abs(t - exact[part])) <= 32 * np.finfo(np.float32).eps * size
 
 
 @dataclass(frozen=True)
