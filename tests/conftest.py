@@ -26,7 +26,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # What one process does alone: what it has compiled or computed for one test it has for the next ones.
 _MODES = "|".join(sorted(FRAMEWORKS, key=len, reverse=True))
 _MODE = re.compile(rf"tests/backends/[^[]*\[({_MODES})[-\]]")
-_FILES = ("tests/backends/test_distributed.py", "tests/tools/test_reproduce.py")
+_FILES = (
+    "tests/backends/test_distributed.py",
+    "tests/backends/test_keras_backends.py",
+    "tests/tools/test_reproduce.py",
+)
 
 
 def scope_of(nodeid):

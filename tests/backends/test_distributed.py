@@ -2,29 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
-
-# A program runs all cases of a framework, as starting it takes longer than they do, and prints what became of each.
-CASE = """
-import json, traceback
-
-
-def outcome(name, source, *arguments):
-    scope = dict(globals())
-    try:
-        exec(source, scope)
-        if "case" in scope:
-            scope["case"](*arguments)
-        error = ""
-    except Exception:
-        error = traceback.format_exc()
-    print(json.dumps([name, error]), flush=True)
-    return not error
-
-
-"""
+from programs import CASE, outcomes
 
 JAX = """
 import jax, jax.numpy as jnp, numpy as np
@@ -112,11 +91,6 @@ assert result.dtype == jnp.float32
 assert np.linalg.norm(result - gradient) <= 1e-5 * np.linalg.norm(gradient)
 """,
 }
-
-
-def outcomes(printed):
-    """The error of each case that was reached, "" where there was none."""
-    return dict(json.loads(line) for line in printed.splitlines() if line.startswith("["))
 
 
 @pytest.fixture(scope="module")

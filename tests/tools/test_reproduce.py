@@ -26,10 +26,13 @@ PICTURES = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "f
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
+    """All runs of the preset, but shorter."""
     folder = tmp_path_factory.mktemp("smoke")
     options = ("--jobs", "1", "--runs", str(folder / "runs"), "--out", str(folder / "out"))
-    assert reproduce.main(["all", *options]) == 0
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(PRESETS, "smoke", PRESETS["smoke"].everywhere({}, epochs=1))
+        assert reproduce.main(["all", *options]) == 0
+        yield folder
 
 
 @pytest.fixture
