@@ -30,6 +30,7 @@ _FILES = (
     "tests/backends/test_distributed.py",
     "tests/backends/test_keras_backends.py",
     "tests/tools/test_reproduce.py",
+    "tests/tools/test_verify_latents.py",
 )
 
 

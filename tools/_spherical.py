@@ -10,7 +10,7 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from _contenders import tensorflow_step, torch_step
+from _contenders import tensorflow_finished, tensorflow_step, torch_step
 from _timing import batch, take_turns
 
 if TYPE_CHECKING:
@@ -97,12 +97,7 @@ def _tensorflow(w: np.ndarray, half_space: bool) -> dict[str, Contender]:
     ours, rows = partial(hyperspherical_energy, half_space=half_space), tf.constant(w)
 
     def contender(step: Callable[[Any], Any]) -> Contender:
-        def run() -> tuple[Any, Any]:
-            value, grad = step(rows)
-            tf.test.experimental.sync_devices()
-            return value.numpy(), grad
-
-        return run
+        return tensorflow_finished(lambda: step(rows))
 
     steps = {name: tensorflow_step(loss) for name, loss in (("naive", naive), ("ours", ours))}
     xla = partial(tf.function, autograph=False, jit_compile=True)

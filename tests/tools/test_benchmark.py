@@ -158,7 +158,7 @@ def test_contenders_for_mhe_agree(rng, section):
 
 
 def test_mhe_section(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(benchmark, "FRAMEWORKS", ("torch",))
+    monkeypatch.setattr(benchmark, "FRAMEWORKS", (framework("jax"),))
     rows = measure("mhe", tmp_path)["mhe"]
     assert [row["half_space"] for row in rows] == [False, True]
     for row in rows:
