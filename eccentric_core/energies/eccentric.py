@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 # 1/(2 mu). Rounding of the large one would then cost up to mu 1e-6 of a float32 gradient, so its sums are kept in
 # float64 from this mu on, and for a mu that is a tensor.
 _WIDE_ABOVE = 4.0
+# Types of mu and scale with which a check is remembered.
+_PLAIN = (float, int, str)
 
 
 def eccentric_loss(z: Array, mu: Number = 1.0, *, scale: Scale = "paper", group: Any = None) -> Array:
@@ -241,9 +243,6 @@ def _remembered(
 ) -> tuple[Backend, Any, Any, _Static]:
     """The same: the same batch comes again and again in training, and checks are a part of the time of a small one."""
     return _checked_facts(backend, _Facts(shape, dtype), mu, scale, min_rows)
-
-
-_PLAIN = (float, int, str)
 
 
 def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tuple[Any, Any, str | None]:

@@ -175,11 +175,11 @@ class TestTraining:
     def test_the_same_start(self):
         """An energy of no weight changes nothing: images, weights and order are the same, whatever is drawn for it."""
         expected = train(SHORT, noise())
+        del expected["seconds"]
         for arm in (Arm(weight=0.0), Arm(projection="random", weight=0.0), Arm("eccentric", weight=0.0)):
             found = train(replace(SHORT, arm=arm), noise())
-            assert expected.pop("seconds") != found.pop("seconds")
+            del found["seconds"]
             assert found == expected
-            expected["seconds"] = []
         first = expected["energies"][0]
         for arm in ARMS.values():
             assert train(replace(SHORT, arm=arm, epochs=1), noise())["energies"][0] == first
