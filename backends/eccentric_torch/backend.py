@@ -34,7 +34,7 @@ class _TorchBackend(Backend):
     def refusal(self, array: Any) -> str | None:
         if not isinstance(array, Tensor) or array.layout is not torch.strided or array.is_nested:
             return f"{type(array).__name__} ({getattr(array, 'layout', 'no tensor')}); give a dense torch.Tensor"
-        if torch.jit.is_tracing() and not self.compiling():
+        if torch._C._get_tracing_state() is not None and not self.compiling():
             return "a tensor that torch.jit.trace follows; use torch.compile or torch.export"
         return None
 
