@@ -25,7 +25,7 @@ def _framework(request):
         with warnings.catch_warnings():  # frameworks warn of each other and of Python at import
             warnings.simplefilter("ignore")
             _MADE[name].module.eccentric_loss  # noqa: B018  an import that fails is an error, not a skip
-        require_gpu(request.config, _MADE[name].adapter.removeprefix("eccentric_"))
+    require_gpu(request.config, _MADE[name].adapter.removeprefix("eccentric_"))
     return _MADE[name]
 
 

@@ -8,7 +8,7 @@ from programs import CASE, outcomes
 # In these {jit_compile} stands for an argument of compile.
 TRAINING = """
 import keras, numpy as np
-from eccentric_keras import EccentricLoss, EccentricRegularizer
+from eccentric_tensorflow import EccentricLoss, EccentricRegularizer
 from eccentric_core import eccentric_loss
 keras.utils.set_random_seed(1)
 x = np.random.default_rng(0).standard_normal((96, 8)).astype("float32")

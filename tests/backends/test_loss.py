@@ -141,7 +141,9 @@ def test_half_precision_is_computed_in_float32(framework, mu, dtype, rng):
     true_loss, true_grad = framework.value_and_grad(f, z.astype(np.float32))
     assert (loss.dtype, grad.dtype) == (np.float32, z.dtype)
     assert loss == true_loss
-    assert framework.value(f, z) == framework.value(f, z.astype(np.float32))
+    value = framework.value(f, z)
+    assert value == framework.value(f, z.astype(np.float32))
+    assert mu > 4 or value == loss  # above, the sums that make a gradient are wide, and the rows are centred in float64
     np.testing.assert_array_equal(grad, true_grad.astype(dtype))
 
 
