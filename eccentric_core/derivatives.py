@@ -48,10 +48,12 @@ class Call:
 
     def hvp(self, backend: Backend, tensors: Sequence[Array], directions: Sequence[Array | None]) -> list[Array]:
         """The derivative of each gradient along directions of all tensors; None stands for 0."""
-        tangents = [
-            d if isinstance(g, str) else None for g, d in zip(self.given, self._placed(directions), strict=True)
-        ]
-        return self._for_tensors(self.function.hvp(backend, self._placed(tensors), tangents))
+        return self._for_tensors(self.function.hvp(backend, self._placed(tensors), self.for_arguments(directions)))
+
+    def for_arguments(self, values: Sequence[Any]) -> list[Any]:
+        """Values for tensors as one for each argument: None where it is no tensor."""
+        rest = iter(values)
+        return [next(rest) if isinstance(g, str) else None for g in self.given]
 
     def _placed(self, tensors: Sequence[Array | None]) -> list[Any]:
         rest = list(tensors)

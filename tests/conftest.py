@@ -13,7 +13,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from _device import HIDDEN, SHARED
+from _device import OPTION, SHARED, choose
 from frameworks import FRAMEWORKS
 
 from eccentric_core import backend as backends
@@ -45,17 +45,14 @@ def scope_of(nodeid):
 def pytest_addoption(parser):
     parser.addoption(
         "--device",
-        choices=("auto", "cpu", "gpu"),
-        default="auto",
+        **OPTION,
         help="where the suites of backends and models compute: on a GPU where a framework finds one (auto), on a CPU, "
         "or on a GPU, without which they fail",
     )
 
 
 def pytest_configure(config):
-    # No framework is imported yet.
-    if config.getoption("--device") == "cpu":
-        os.environ.update(HIDDEN)
+    choose(config.getoption("--device"))
     for name, value in SHARED.items():
         os.environ.setdefault(name, value)
 

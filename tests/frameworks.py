@@ -11,6 +11,7 @@ from functools import cache, lru_cache, partial
 import ml_dtypes
 import numpy as np
 import pytest
+from _device import FRAMEWORKS as DEVICE_FRAMEWORKS
 from _device import gpu_of
 
 import eccentric_core
@@ -18,7 +19,7 @@ import eccentric_core
 
 def require_gpu(config, library):
     """Fail where --device asks for a GPU and a library that can use one finds none."""
-    if config.getoption("--device") == "gpu" and library in ("torch", "jax", "tensorflow") and gpu_of(library) is None:
+    if config.getoption("--device") == "gpu" and library in DEVICE_FRAMEWORKS and gpu_of(library) is None:
         pytest.fail(f"--device gpu: {library} finds none")
 
 

@@ -87,19 +87,25 @@ def torch_contenders(z: np.ndarray) -> dict[str, Contender]:
     return {name: torch_step(loss, z) for name, loss in losses.items()}
 
 
+def torch_device() -> tuple[str, Callable[[], None]]:
+    """Where PyTorch computes, and a function that waits until it has."""
+    import torch
+
+    return ("cuda", torch.cuda.synchronize) if torch.cuda.is_available() else ("cpu", lambda: None)
+
+
 def torch_step(loss: Callable[[Any], Any], z: np.ndarray) -> Contender:
     """Forward and backward."""
     import torch
 
-    on_gpu = torch.cuda.is_available()
-    batch = torch.from_numpy(z).to("cuda" if on_gpu else "cpu")
+    device, finish = torch_device()
+    batch = torch.from_numpy(z).to(device)
 
     def run() -> tuple[Any, Any]:
         leaf = batch.detach().requires_grad_()
         value = loss(leaf)
         value.backward()
-        if on_gpu:
-            torch.cuda.synchronize()
+        finish()
         return value.detach(), leaf.grad
 
     return run

@@ -6,12 +6,24 @@ As a script, `_device.py LIBRARY`, the name of that GPU or null as JSON.
 from __future__ import annotations
 
 import json
+import os
 import sys
+from typing import Any
 
+FRAMEWORKS = ("torch", "jax", "tensorflow")
 # The environment of a process that shall find no GPU.
 HIDDEN = {"CUDA_VISIBLE_DEVICES": "-1", "HIP_VISIBLE_DEVICES": "-1", "JAX_PLATFORMS": "cpu"}
 # The environment of one that shares a GPU with others: memory is taken when it is needed.
 SHARED = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+
+# What the option --device is, beside its help.
+OPTION: dict[str, Any] = {"choices": ("auto", "cpu", "gpu"), "default": "auto"}
+
+
+def choose(device: str) -> None:
+    """Hide GPUs from this process, before it imports a framework, and from those that it starts, if device is "cpu"."""
+    if device == "cpu":
+        os.environ.update(HIDDEN)
 
 
 def gpu_of(library: str) -> str | None:

@@ -66,11 +66,11 @@ def measure(library: str, rows: int, dim: int, energy: str, options: dict[str, A
     prepare(library, z[:_WARM_ROWS], energy, options)()  # what is loaded once is not measured
     run = prepare(library, z, energy, options)
     on_gpu = gpu_of(library) is not None
-    before = _in_use_on_gpu(library) if on_gpu else _in_use()
+    before = _gpu_memory(library)[0] if on_gpu else _in_use()
     start = time.perf_counter()
     run()
     seconds = time.perf_counter() - start
-    return {"seconds": seconds, "extra_bytes": (_peak_on_gpu(library) if on_gpu else _peak()) - before}
+    return {"seconds": seconds, "extra_bytes": (_gpu_memory(library)[1] if on_gpu else _peak()) - before}
 
 
 def _in_use() -> int:
@@ -88,37 +88,22 @@ def _peak() -> int:
     return 1024 * int(status.partition("VmHWM:")[2].split()[0])
 
 
-def _in_use_on_gpu(library: str) -> int:
-    """The memory in use on the GPU; the peak is reset where the library can do that."""
+def _gpu_memory(library: str) -> tuple[int, int]:
+    """The bytes in use on the GPU, and the most so far: the batch that is measured is the largest one."""
     match library:
         case "torch":
             import torch
 
-            torch.cuda.reset_peak_memory_stats()
-            return torch.cuda.memory_allocated()
+            return torch.cuda.memory_allocated(), torch.cuda.max_memory_allocated()
         case "jax":
             import jax
 
-            return jax.devices()[0].memory_stats()["bytes_in_use"]
+            found = jax.devices()[0].memory_stats()
+            return found["bytes_in_use"], found["peak_bytes_in_use"]
     import tensorflow as tf
 
-    tf.config.experimental.reset_memory_stats("GPU:0")
-    return tf.config.experimental.get_memory_info("GPU:0")["current"]
-
-
-def _peak_on_gpu(library: str) -> int:
-    match library:
-        case "torch":
-            import torch
-
-            return torch.cuda.max_memory_allocated()
-        case "jax":
-            import jax
-
-            return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
-    import tensorflow as tf
-
-    return tf.config.experimental.get_memory_info("GPU:0")["peak"]
+    found = tf.config.experimental.get_memory_info("GPU:0")
+    return found["current"], found["peak"]
 
 
 if __name__ == "__main__":

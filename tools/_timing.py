@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from _contenders import CONTESTS, LOOP_STEPS, jax_compiled
+from _contenders import CONTESTS, LOOP_STEPS, jax_compiled, torch_device
 from _device import gpu_of
 
 if TYPE_CHECKING:
@@ -66,13 +66,12 @@ def measure_floor(repeat: int, largest: int) -> dict[str, float]:
     import torch
 
     rows, dim = min(4096, largest), 64
-    on_gpu = torch.cuda.is_available()
-    square = torch.randn(_PRODUCT_SIZE, _PRODUCT_SIZE, device="cuda" if on_gpu else "cpu")
+    device, finish = torch_device()
+    square = torch.randn(_PRODUCT_SIZE, _PRODUCT_SIZE, device=device)
 
     def product() -> None:
         square @ square
-        if on_gpu:
-            torch.cuda.synchronize()
+        finish()
 
     ours = CONTESTS["torch"].prepare(batch(rows, dim))["ours"]
     seconds = take_turns({"product": product, "ours": ours}, repeat)

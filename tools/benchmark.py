@@ -30,7 +30,7 @@ import numpy as np
 import scipy
 from _command import Parser, Screen, UsageError, make_table, open_outputs, run, write_all
 from _contenders import CONTESTS
-from _device import HIDDEN
+from _device import FRAMEWORKS, OPTION, choose
 from _memory import extra_memory
 from _models import summary
 from _process import MeasureError, run_alone
@@ -44,7 +44,6 @@ from eccentric_core import kernel_scale, stationary_radius
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-FRAMEWORKS = ("torch", "jax", "tensorflow")
 SECTIONS = ("radii", "engine", *FRAMEWORKS, "mhe", "models", "memory")
 
 # Steps timed in one process, and the steps of an epoch of MNIST.
@@ -67,8 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--device",
-        choices=("auto", "cpu", "gpu"),
-        default="auto",
+        **OPTION,
         help="where the frameworks compute: on a GPU where they find one (auto, the default), on a CPU, or on a GPU, "
         "without which a section fails; NumPy has none",
     )
@@ -82,8 +80,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UsageError(f"argument --largest: must be 100 or more, got {options.largest}")
         if min(options.dims) < 2:
             raise UsageError(f"argument --dims: must be 2 or more, got {min(options.dims)}")
-        if options.device == "cpu":
-            os.environ |= HIDDEN  # of this process and of those that it starts
+        choose(options.device)
         if options.device == "gpu":
             check_gpus(options.sections or SECTIONS)
         outputs = open_outputs(("--json", options.json, ()))

@@ -79,7 +79,7 @@ class _TorchBackend(Backend):
         else:
             with torch.no_grad():
                 value, *gradients = computed(call, *tensors)
-        return value, *(gradients.pop(0) if isinstance(g, str) else None for g in call.given)
+        return value, *call.for_arguments(gradients)
 
     def constant(self, x: Any) -> Any:
         return x.detach() if isinstance(x, Tensor) else x

@@ -276,8 +276,6 @@ class PairSum:
         """The function of these arguments, of which the first two are rows, of some batches at a time."""
         x, y, *_ = arguments
         if len(x.shape) == 2 or not backend.splits_batches():
-            if not wide and not few(x.shape[-2:-1]):  # at once, as most are
-                return function(backend, None, *arguments)
             return _widened(function, backend, arguments, wide=wide)
         # Leading axes become one, and the rows of many small batches share a tile.
         xp, lead, tile = backend.xp, backend.shape(x)[:-2], self._tile_rows(backend, x)
