@@ -35,7 +35,9 @@ class Framework:
     kept for every function, so that tests share it.
     """
 
+    # The function is compiled, and the library compiles what the package registers even where it is not.
     compiled = False
+    compiles = False
     # Its derivatives are functions of their own.
     plain = False
 
@@ -237,6 +239,7 @@ class TorchInductor(TorchCompiled):
 
 class Jax(Framework):
     adapter = "eccentric_jax"
+    compiles = True
 
     @property
     def jax(self):
@@ -278,6 +281,7 @@ class JaxJit(Jax):
 
 class TensorFlow(Framework):
     adapter = "eccentric_tensorflow"
+    compiles = True
 
     @property
     def tf(self):
@@ -388,5 +392,5 @@ MODES = tuple(name for name in FRAMEWORKS if name not in COMPILERS)
 
 
 def eager(*case):
-    """A case for eager modes alone: another one beside it compiles to the same operations."""
+    """A case for modes that compile nothing: another one beside it compiles to the same operations."""
     return pytest.param(*case, marks=pytest.mark.eager)

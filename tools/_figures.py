@@ -6,12 +6,14 @@ import io
 from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from eccentric_core import kernel_scale, repulsive_force
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 FORCE_DIM = 64
 FORCE_MUS = (1.0, 1.5, 2.5, 4.5, 16.5, 64.5)
@@ -22,8 +24,7 @@ def figure1(errors: Mapping[int, float], scale: str, claims: Iterable[tuple[floa
 
     claims: bounds of |rho/sqrt(d) - 1| and the dimensions from which they hold, drawn beside the curve.
     """
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _blank()
     dims = np.array(sorted(errors))
     axes.semilogy(dims, [100 * errors[dim] for dim in dims], color="tab:blue")
     axes.set_xlim(0, dims[-1])
@@ -40,8 +41,7 @@ def figure1(errors: Mapping[int, float], scale: str, claims: Iterable[tuple[floa
 
 def figure2() -> Figure:
     """The repulsive force between two items over their distance, for d = 64 and several mu."""
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = _blank()
     distance = np.linspace(0, 25, 1001)
     for mu in FORCE_MUS:
         (line,) = axes.plot(distance, repulsive_force(distance, FORCE_DIM, mu), label=rf"$\mu$ = {mu:g}")
@@ -57,6 +57,13 @@ def figure2() -> Figure:
     axes.legend()
     axes.grid(visible=True, alpha=0.4)
     return figure
+
+
+def _blank() -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure  # half a second, which a table does not need
+
+    figure = Figure(figsize=(7, 4.5), layout="constrained")
+    return figure, figure.add_subplot()
 
 
 def encode(figure: Figure, suffix: str) -> bytes:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from _command import Claim, make_table
 from scipy.optimize import minimize
-from sklearn.datasets import load_digits
-from sklearn.decomposition import PCA
 
 from eccentric_core import eccentric_loss_and_grad, loss_floor, sphere_is_minimizer, stationary_radius
 
@@ -48,6 +46,9 @@ def minimise(start: np.ndarray, mu: float, scale: str) -> tuple[np.ndarray, floa
 
 def settle(dim: int, mu: float, scale: str, count: int) -> Settled:
     """Minimise the loss from handwritten digits in their first principal components."""
+    from sklearn.datasets import load_digits  # a second, which a table does not need
+    from sklearn.decomposition import PCA
+
     points, loss = minimise(PCA(dim, svd_solver="full").fit_transform(load_digits().data[:count]), mu, scale)
     radii = np.linalg.norm(points, axis=1)
     return Settled(

@@ -16,10 +16,17 @@ from frameworks import COMPILERS, FRAMEWORKS, MODES, PLAIN, require_gpu
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 _MADE = {}
+_USED = []
 
 
 def _framework(request):
+    """The mode of a test. What was compiled for the one before is forgotten, as all of it would take gigabytes."""
     name = request.param
+    if name not in _USED:
+        for other in _USED:
+            _MADE[other].forget()
+            gc.collect()
+        _USED[:] = [name]
     if name not in _MADE:
         _MADE[name] = FRAMEWORKS[name](name)
         with warnings.catch_warnings():  # frameworks warn of each other and of Python at import
@@ -31,11 +38,10 @@ def _framework(request):
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten():
-    """What was compiled for the tests of a file is forgotten after it: all of it would take gigabytes."""
+    """PyTorch compiles a function for a few kinds of arguments alone: those of a file are forgotten after it."""
     yield
-    for framework in _MADE.values():
-        framework.forget()
-    gc.collect()
+    if "torch._dynamo" in sys.modules:
+        sys.modules["torch"].compiler.reset()
 
 
 @pytest.fixture(params=MODES)
@@ -64,12 +70,13 @@ def twice(request):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config, items):
-    """Compiled modes leave out the cases of `eager`: the formulas are defined once for all modes."""
+    """Modes in which something is compiled leave out the cases of `eager`: the formulas are defined once for all."""
     kept, left_out = [], []
     for item in items:
         parameters = item.callspec.params if hasattr(item, "callspec") else {}
         modes = (parameters.get(fixture) for fixture in ("framework", "differentiable", "twice", "compiler"))
-        compiled = any(mode in FRAMEWORKS and FRAMEWORKS[mode].compiled for mode in modes)
+        kinds = [FRAMEWORKS[mode] for mode in modes if mode in FRAMEWORKS]
+        compiled = any(kind.compiled or kind.compiles for kind in kinds)
         (left_out if compiled and item.get_closest_marker("eager") else kept).append(item)
     config.hook.pytest_deselected(items=left_out)
     items[:] = kept

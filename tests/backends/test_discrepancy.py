@@ -18,6 +18,7 @@ def mmd(framework, **options):
     return partial(framework.module.inverse_multiquadric_mmd, **options)
 
 
+@oracle.once
 def mmd_and_grads(z, prior, scales=SCALES, variance=1.0):
     """The discrepancy and its gradients in float64, from all differences."""
     (n, d), m = z.shape, len(prior)

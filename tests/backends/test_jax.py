@@ -113,9 +113,9 @@ def test_matrices_of_derivatives(name, tolerance):
 @pytest.mark.usefixtures("x64")
 def test_without_jit(tolerance):
     with jax.disable_jit():
-        z = rows(20, 3)
+        z = rows(5, 3)
         assert close(jax.value_and_grad(loss)(z), jax.value_and_grad(full)(z), tolerance["float64"])
-        assert close(jax.hessian(loss)(z[:5]), jax.hessian(full)(z[:5]), tolerance["float64"])
+        assert close(jax.hessian(loss)(z), jax.hessian(full)(z), tolerance["float64"])
 
 
 def test_float32_stays_float32():

@@ -70,31 +70,33 @@ WITHOUT_PAIRS = {
 }
 
 
-# XLA, which takes a while, has one of every way in which a weight comes about: the others have the same operations.
+# Leading axes, and XLA, which takes a while, have one of every way in which a weight comes about.
 @pytest.mark.parametrize(
-    ("name", "jit_compile"),
-    [*((name, False) for name in WITHOUT_PAIRS), *((name, True) for name in ("loss", "half-space", "discrepancy"))],
+    ("name", "lead", "jit_compile"),
+    [
+        *((name, (), False) for name in WITHOUT_PAIRS),
+        *((name, (2,), False) for name in ("loss", "sum over pairs", "discrepancy")),
+        *((name, (), True) for name in ("loss", "half-space", "discrepancy")),
+    ],
 )
-def test_a_batch_without_pairs(name, jit_compile):
+def test_a_batch_without_pairs(name, lead, jit_compile):
     """Where only the running graph knows it, it adds exactly 0 with a zero gradient; other batches are as ever."""
     f = WITHOUT_PAIRS[name]
-    of_weights = name in ("hyperspherical energy", "logarithm", "half-space")  # whose first axis holds the neurons
-    for lead in ((),) if of_weights else ((), (2,)):
 
-        @tf.function(input_signature=[tf.TensorSpec((*lead, None, 3), tf.float32)], jit_compile=jit_compile)
-        def both(z):
-            return value_and_gradient(f, z)
+    @tf.function(input_signature=[tf.TensorSpec((*lead, None, 3), tf.float32)], jit_compile=jit_compile)
+    def both(z):
+        return value_and_gradient(f, z)
 
-        for n in (0, 1):
-            value, grad = both(10.0 * rows(*lead, n, 3, dtype="float32"))
-            assert value.shape == lead
-            assert grad.shape == (*lead, n, 3)
-            np.testing.assert_array_equal(value, np.zeros(lead))
-            np.testing.assert_array_equal(grad, np.zeros((*lead, n, 3)))
-        z = rows(*lead, 3, 3, dtype="float32")
-        for found, expected in zip(both(z), value_and_gradient(f, z), strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
-        assert np.isnan(both(np.nan * z)[0]).all()
+    for n in (0, 1):
+        value, grad = both(10.0 * rows(*lead, n, 3, dtype="float32"))
+        assert value.shape == lead
+        assert grad.shape == (*lead, n, 3)
+        np.testing.assert_array_equal(value, np.zeros(lead))
+        np.testing.assert_array_equal(grad, np.zeros((*lead, n, 3)))
+    z = rows(*lead, 3, 3, dtype="float32")
+    for found, expected in zip(both(z), value_and_gradient(f, z), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    assert np.isnan(both(np.nan * z)[0]).all()
 
 
 @pytest.mark.parametrize("jit_compile", [False, True])

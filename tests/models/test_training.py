@@ -126,7 +126,7 @@ from eccentric_models.data import load
 from eccentric_models.settings import Settings
 from eccentric_models.training import train
 
-settings, dataset, folder = Settings(epochs=8, width=0.1, dim=2), load("digits"), Path(sys.argv[1])
+settings, dataset, folder = Settings(epochs=5, width=0.1, dim=2), load("digits"), Path(sys.argv[1])
 
 def records(out):
     path = folder / out / "metrics.jsonl"

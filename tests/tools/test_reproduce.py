@@ -18,6 +18,7 @@ from reproduction.sections import Section, Table, falls, mean_and_spread, trend_
 
 from eccentric_core import spectrum
 from eccentric_models import runs as runs_module
+from eccentric_models.data import Split, load
 from eccentric_models.runs import LATENTS, Runs
 from eccentric_models.training import CHECKPOINT
 
@@ -26,11 +27,15 @@ PICTURES = ("figure1", "figure2", "figure3", "figure5", "figure6", "figure7", "f
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory):
-    """All runs of the preset, but shorter."""
+    """All runs of the preset, but shorter, of narrower networks and of a third of the images."""
     folder = tmp_path_factory.mktemp("smoke")
+    digits = load("digits")
+    train, test = (Split(s.images[::3], s.labels[::3]) for s in (digits.train, digits.test))
+    few = replace(digits, train=train, test=test)
     options = ("--jobs", "1", "--runs", str(folder / "runs"), "--out", str(folder / "out"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(PRESETS, "smoke", PRESETS["smoke"].everywhere({}, epochs=1))
+        patch.setitem(PRESETS, "smoke", PRESETS["smoke"].everywhere({}, epochs=1, width=0.1))
+        patch.setattr(runs_module, "load", lambda *which: few if which[0] == "digits" else load(*which))
         assert reproduce.main(["all", *options]) == 0
         yield folder
 
