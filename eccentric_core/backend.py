@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from functools import cache
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import array_api_compat
@@ -71,6 +70,10 @@ class Namespace:
     def total(self, x: Array) -> Array:
         """The sum over the last two axes."""
         return self.sum(x, axis=(-2, -1))
+
+    def square_norm(self, x: Array) -> Array:
+        """The sum of squares over the last two axes."""
+        return self.total(x * x)
 
     def diagonal(self, t: Array) -> Array:
         """The diagonals of the matrices t."""
@@ -300,6 +303,10 @@ class TracedBackend(Backend):
         return self.xp.reshape(self.xp.moveaxis(sums, 0, -2), (*lead, width, count * size))
 
 
+# Types that are found at once, entered by their backends: a name and an import take a part of a small batch's time.
+BACKENDS: dict[type, Backend] = {}
+
+
 def backend_of(array: Array, name: str = "z") -> Backend:
     """The backend of an array, which is imported when the first array of its framework arrives.
 
@@ -334,7 +341,7 @@ def _backend_of_type(kind: type) -> Backend | None:
     elif package == "mlx":
         from eccentric_mlx import BACKEND as backend  # noqa: N811
     elif package == "numpy":
-        backend = NUMPY
+        from eccentric_core.numpy_backend import BACKEND as backend  # noqa: N811
     elif package != "builtins":  # a subclass that somebody made
         for base in kind.__bases__:
             backend = _backend_of_type(base) if backend is None else backend
@@ -352,65 +359,3 @@ def _standard_backend(array: Any) -> Backend | None:
 @cache
 def _backend_of_namespace(library: Any) -> Backend:
     return Backend(Namespace(library))
-
-
-class _NumPyBackend(Backend):
-    def refusal(self, array: Array) -> str | None:
-        if isinstance(array, np.matrix | np.ma.MaskedArray):
-            return f"{type(array).__name__}; make it an array first"
-        return None
-
-    def has_float64(self, x: Array) -> bool:  # noqa: ARG002
-        return True
-
-    def on_cpu(self, x: Array) -> bool:  # noqa: ARG002
-        return True
-
-    def dense_rows(self, x: Array) -> int:
-        # Of long rows the matrix products take the time, and one large one is the faster. Memory is still O(n d).
-        return max(5 * int(x.shape[-1]), self.tile_rows(x))
-
-
-class _NumPyNamespace(Namespace):
-    """NumPy's functions without the checks of arguments that come with them, and in place where that is allowed."""
-
-    def astype(self, x: Any, dtype: Any, *, copy: bool = True) -> Any:
-        return x.astype(dtype, copy=copy)
-
-    def mean(self, x: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
-        if not isinstance(axis, int):
-            return np.mean(x, axis=axis, keepdims=keepdims)
-        return np.add.reduce(x, axis=axis, keepdims=keepdims) * (1.0 / x.shape[axis])
-
-    def diagonal(self, t: Any) -> Any:
-        return t.diagonal(0, -2, -1)
-
-    def clamp_at_zero(self, t: Any) -> Any:
-        return np.maximum(t, 0.0, out=t)
-
-    def zero_diagonal(self, t: Any) -> Any:
-        np.einsum("...ii->...i", t)[...] = 0.0
-        return t
-
-    def gram(self, x: Any, factor: float) -> Any:
-        # Small matrices are multiplied the faster if none is transposed.
-        small = x.shape[-2] * x.shape[-1] < 10_000
-        return np.matmul(x, np.multiply(x.mT, factor, order="C" if small else "K"))
-
-    def inverse(self, t: Any) -> Any:
-        return np.divide(1.0, t, out=t)
-
-    def add_scaled(self, c: Any, a: Any, factor: Any) -> Any:
-        a *= factor
-        c += a
-        return c
-
-    def add_product(self, c: Any, a: Any, b: Any, factor: float) -> Any:
-        if factor == -1.0:
-            return np.subtract(c, np.matmul(a, b), out=c)
-        return np.add(c, np.matmul(a, b * factor), out=c)
-
-
-NUMPY = _NumPyBackend(_NumPyNamespace(np, clamp=np.maximum, matrix_transpose=attrgetter("mT"), sum=np.add.reduce))
-# Types that are found at once, entered by their backends: a name and an import take a part of a small batch's time.
-BACKENDS: dict[type, Backend] = {np.ndarray: NUMPY}

@@ -130,7 +130,7 @@ class PairSum:
         grad_x = grad_x * by if a is None else xp.add_scaled(x * _for_rows(2.0 * a), grad_x, by)
         grad_y = None if y is None else grad_y * by
         grad_e = None if e is None else grad_e * (by * (0.5 * root))
-        grad_a = xp.total(x * x) if is_tensor(a) else None
+        grad_a = xp.square_norm(x) if is_tensor(a) else None
         grad_b = None if is_number(b) else total
         return [value, grad_x, grad_y, grad_e, grad_h, grad_a, grad_b]
 
@@ -312,7 +312,7 @@ def _factor(y: Array | None) -> float:
 
 def _weighted(x: Array, a: Any, b: Any, total: Array, xp: Any) -> Array:
     """F from S."""
-    return total * b if a is None else xp.add_scaled(total * b, xp.total(x * x), a)
+    return total * b if a is None else xp.add_scaled(total * b, xp.square_norm(x), a)
 
 
 def _for_rows(number: Any) -> Any:

@@ -26,7 +26,7 @@ from eccentric_core import (
     kernel_scale,
     update_projection,
 )
-from eccentric_core.backend import NUMPY
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 BACKEND = keras.backend.backend()
 

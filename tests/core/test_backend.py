@@ -28,8 +28,9 @@ from eccentric_core import (
     uniformity,
     update_projection,
 )
-from eccentric_core.backend import NUMPY, Backend, Namespace, TracedBackend, backend_of
+from eccentric_core.backend import Backend, Namespace, TracedBackend, backend_of
 from eccentric_core.engine.pairs import PairSum
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 
 class Frame:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from eccentric_core import LogarithmicKernel
-from eccentric_core.backend import NUMPY, backend_of
+from eccentric_core.backend import backend_of
 from eccentric_core.derivatives import Call, pulled_back, pushed_forward
 from eccentric_core.engine.pairs import PairSum
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 
 @dataclass(frozen=True)

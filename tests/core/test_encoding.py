@@ -23,10 +23,10 @@ from eccentric_core import (
     RieszKernel,
     pair_sum,
 )
-from eccentric_core.backend import NUMPY
 from eccentric_core.derivatives import Call
 from eccentric_core.engine.encoding import decode, encode, text_of
 from eccentric_core.engine.pairs import PairSum
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 KERNELS = [
     LogarithmicKernel(),

@@ -18,9 +18,10 @@ from eccentric_core import (
     LogarithmicKernel,
     RieszKernel,
 )
-from eccentric_core.backend import NUMPY, backend_of
+from eccentric_core.backend import backend_of
 from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
 from eccentric_core.engine.pairs import PairSum
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 
 def kernels_of(eps, roundoff):

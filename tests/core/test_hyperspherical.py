@@ -22,8 +22,9 @@ from eccentric_core import (
     hyperspherical_energy_and_grad,
     uniformity,
 )
-from eccentric_core.backend import NUMPY, backend_of
+from eccentric_core.backend import backend_of
 from eccentric_core.energies.hyperspherical import EnergyOptions, energy_of, mean_energy, mean_energy_and_grad
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 VARIANTS = [
     {"half_space": half_space, "angular": angular, "normalization": normalization}

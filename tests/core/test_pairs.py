@@ -22,10 +22,11 @@ from eccentric_core import (
     pair_sum_and_grad,
     pair_sum_hvp,
 )
-from eccentric_core.backend import NAMESPACE, NUMPY, backend_of
+from eccentric_core.backend import NAMESPACE, backend_of
 from eccentric_core.engine import pairs, sums
 from eccentric_core.engine.pairs import PairSum
 from eccentric_core.engine.precision import full_product
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 
 @dataclass(frozen=True)

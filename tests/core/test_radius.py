@@ -12,7 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from eccentric_core import enclose_radius, kernel_scale, stationary_radius
-from eccentric_core.backend import NUMPY, backend_of
+from eccentric_core.backend import backend_of
+from eccentric_core.numpy_backend import BACKEND as NUMPY
 from eccentric_core.theory.scale import traced_scale
 from eccentric_core.theory.sphere import mean_log, mean_repulsion, solve_theorem1, sphere_rule
 

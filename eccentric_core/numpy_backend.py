@@ -1,0 +1,81 @@
+"""The backend of NumPy: its namespace, and the facts that need no question to the library."""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from eccentric_core.backend import BACKENDS, Backend, Namespace
+
+if TYPE_CHECKING:
+    from eccentric_core.checks import Array
+
+
+_OTHERS = np.matrix, np.ma.MaskedArray
+
+
+class _NumPyBackend(Backend):
+    def refusal(self, array: Array) -> str | None:
+        if isinstance(array, _OTHERS):
+            return f"{type(array).__name__}; make it an array first"
+        return None
+
+    def has_float64(self, x: Array) -> bool:  # noqa: ARG002
+        return True
+
+    def on_cpu(self, x: Array) -> bool:  # noqa: ARG002
+        return True
+
+    def dense_rows(self, x: Array) -> int:
+        # Of long rows the matrix products take the time, and one large one is the faster. Memory is still O(n d).
+        return max(5 * int(x.shape[-1]), self.tile_rows(x))
+
+
+class _NumPyNamespace(Namespace):
+    """NumPy's functions without the checks of arguments that come with them, and in place where that is allowed."""
+
+    def astype(self, x: Any, dtype: Any, *, copy: bool = True) -> Any:
+        return x.astype(dtype, copy=copy)
+
+    def mean(self, x: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
+        if not isinstance(axis, int):
+            return np.mean(x, axis=axis, keepdims=keepdims)
+        return np.add.reduce(x, axis=axis, keepdims=keepdims) * (1.0 / x.shape[axis])
+
+    def square_norm(self, x: Any) -> Any:
+        # Short rows are the faster all at once.
+        return self.total(x * x) if x.shape[-1] < 32 else np.add.reduce(np.vecdot(x, x), axis=-1)
+
+    def diagonal(self, t: Any) -> Any:
+        return t.diagonal(0, -2, -1)
+
+    def clamp_at_zero(self, t: Any) -> Any:
+        return np.maximum(t, 0.0, out=t)
+
+    def zero_diagonal(self, t: Any) -> Any:
+        np.einsum("...ii->...i", t)[...] = 0.0
+        return t
+
+    def gram(self, x: Any, factor: float) -> Any:
+        # Small matrices are multiplied the faster if none is transposed.
+        small = x.shape[-2] * x.shape[-1] < 10_000
+        return np.matmul(x, np.multiply(x.mT, factor, order="C" if small else "K"))
+
+    def inverse(self, t: Any) -> Any:
+        return np.divide(1.0, t, out=t)
+
+    def add_scaled(self, c: Any, a: Any, factor: Any) -> Any:
+        a *= factor
+        c += a
+        return c
+
+    def add_product(self, c: Any, a: Any, b: Any, factor: float) -> Any:
+        if factor == -1.0:
+            return np.subtract(c, np.matmul(a, b), out=c)
+        return np.add(c, np.matmul(a, b * factor), out=c)
+
+
+BACKEND = _NumPyBackend(_NumPyNamespace(np, clamp=np.maximum, matrix_transpose=attrgetter("mT"), sum=np.add.reduce))
+BACKENDS[np.ndarray] = BACKEND
