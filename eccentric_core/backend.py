@@ -220,8 +220,8 @@ class Backend:
         """Whether many small batches are computed some at a time."""
         return True
 
-    def dense_rows(self, x: Array) -> int:
-        """The rows up to which the dense form is the faster one: those of a tile, or a multiple of d."""
+    def dense_rows(self, x: Array, *, in_place: bool) -> int:  # noqa: ARG002
+        """The rows up to which the dense form is the faster one: those of a tile, or more for a kernel in place."""
         return self.tile_rows(x)
 
     # The loop over tiles: blocks of rows, and sums by block.

@@ -28,9 +28,9 @@ class _NumPyBackend(Backend):
     def on_cpu(self, x: Array) -> bool:  # noqa: ARG002
         return True
 
-    def dense_rows(self, x: Array) -> int:
+    def dense_rows(self, x: Array, *, in_place: bool) -> int:
         # Of long rows the matrix products take the time, and one large one is the faster. Memory is still O(n d).
-        return max(5 * int(x.shape[-1]), self.tile_rows(x))
+        return max(2 * int(x.shape[-1]), self.tile_rows(x)) if in_place else self.tile_rows(x)
 
 
 class _NumPyNamespace(Namespace):

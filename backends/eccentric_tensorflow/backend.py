@@ -90,7 +90,7 @@ class _TensorFlowBackend(TracedBackend):
     def on_cpu(self, x: tf.Tensor) -> bool:
         return "GPU" not in x.device if x.device else not _has_gpu()  # a tensor of a graph has no device yet
 
-    def dense_rows(self, x: tf.Tensor) -> int:
+    def dense_rows(self, x: tf.Tensor, *, in_place: bool) -> int:  # noqa: ARG002
         # A graph adds a row or a column to a matrix slowly. Tiles have both in the product: cheap where rows are short.
         short = x.shape[-1] is not None and x.shape[-1] < 32
         return min(512, self.tile_rows(x)) if short else self.tile_rows(x)

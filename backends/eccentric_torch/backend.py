@@ -95,8 +95,10 @@ class _TorchBackend(Backend):
     def on_cpu(self, x: Tensor) -> bool:
         return x.is_cpu
 
-    def dense_rows(self, x: Tensor) -> int:
-        return _ROWS_TO_FUSE if x.is_cpu else self.tile_rows(x)
+    def dense_rows(self, x: Tensor, *, in_place: bool) -> int:
+        # The matrices that eager code makes one after the other should stay in a cache, as those of a tile do.
+        few = in_place or self is not _IN_PLACE
+        return _ROWS_TO_FUSE if x.is_cpu and few else self.tile_rows(x)
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:

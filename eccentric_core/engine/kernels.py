@@ -17,9 +17,10 @@ if TYPE_CHECKING:
 class PairKernel(Protocol):
     """phi(t) for t >= 0. Make it a frozen dataclass of numbers: compilers take those as arguments.
 
-    Two more things may be there, for speed alone. `vanishes_at_zero = True` in its class says that phi(0) = 0 and that
-    phi'(0) is finite: a row and itself then need not be told apart from other pairs. A method `value_and_slope(t, xp)`
-    gives both at once, and may overwrite t where arrays can be changed.
+    Three more things may be there, for speed alone. `vanishes_at_zero = True` in its class says that phi(0) = 0 and
+    that phi'(0) is finite: a row and itself then need not be told apart from other pairs. A method `value_and_slope(t,
+    xp)` gives both at once, and may overwrite t where arrays can be changed. `in_place = True` says that this method
+    makes one array and no more: more rows then have one matrix of all distances.
     """
 
     def value(self, t: Array, xp: Any) -> Array:
@@ -68,11 +69,17 @@ def vanishes_at_zero(kernel: PairKernel) -> bool:
     return getattr(kernel, "vanishes_at_zero", False)
 
 
+def works_in_place(kernel: PairKernel) -> bool:
+    """Whether the kernel says that its `value_and_slope` makes one array and no more."""
+    return getattr(kernel, "in_place", False)
+
+
 @dataclass(frozen=True)
 class LogarithmicKernel:
     """phi(t) = log(1 + t), the repulsion of the eccentric loss, whose bandwidth is M."""
 
     vanishes_at_zero: ClassVar[bool] = True
+    in_place: ClassVar[bool] = True
 
     def value(self, t: Array, xp: Any) -> Array:
         """log(1 + t), exact also where 1 + t rounds to 1."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from eccentric_core.checks import is_number, is_tensor
 from eccentric_core.derivatives import pushed_forward
 from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
+from eccentric_core.engine.kernels import works_in_place
 from eccentric_core.engine.precision import few, robust_centre
 from eccentric_core.engine.sweep import sweep
 from eccentric_core.engine.tiles import (
@@ -264,7 +265,7 @@ class PairSum:
 
     def _is_dense(self, backend: Backend, x: Array, y: Array | None) -> bool:
         """Whether the dense form is the faster one, or the loop cannot count rows that are a symbol."""
-        most = self.tile_rows or backend.dense_rows(x)
+        most = self.tile_rows or backend.dense_rows(x, in_place=works_in_place(self.kernel))
         return _at_most(x, most) and (y is None or _at_most(y, most))
 
     def _tile_rows(self, backend: Backend, x: Array) -> int:

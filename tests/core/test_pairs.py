@@ -467,7 +467,7 @@ def test_a_backend_says_how_far_the_dense_form_goes(monkeypatch, rng):
     forms = []
     dense_value = pairs.dense_value
     monkeypatch.setattr(pairs, "dense_value", lambda x, *rest: forms.append(len(x)) or dense_value(x, *rest))
-    monkeypatch.setattr(type(NUMPY), "dense_rows", lambda _, x: x.shape[-1] + 2)
+    monkeypatch.setattr(type(NUMPY), "dense_rows", lambda _, x, **_options: x.shape[-1] + 2)
     for n in (4, 5, 6):
         x = rng.standard_normal((n, 3))
         squares = np.sum((x[:, None] - x) ** 2, axis=-1)
