@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from eccentric_core.checks import Array
 
 
-_OTHERS = np.matrix, np.ma.MaskedArray
+_REFUSED = np.matrix, np.ma.MaskedArray
 
 
 class _NumPyBackend(Backend):
     def refusal(self, array: Array) -> str | None:
-        if isinstance(array, _OTHERS):
+        if isinstance(array, _REFUSED):
             return f"{type(array).__name__}; make it an array first"
         return None
 

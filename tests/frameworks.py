@@ -35,8 +35,9 @@ class Framework:
     kept for every function, so that tests share it.
     """
 
-    # The function is compiled, and the library compiles what the package registers even where it is not.
+    # The mode compiles the function under test.
     compiled = False
+    # The library compiles what the package gives it, in every mode.
     compiles = False
     # Its derivatives are functions of their own.
     plain = False

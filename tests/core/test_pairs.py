@@ -475,6 +475,18 @@ def test_a_backend_says_how_far_the_dense_form_goes(monkeypatch, rng):
     assert forms == [4, 5]
 
 
+def test_the_dense_form_of_a_kernel_in_place_goes_further(monkeypatch, rng):
+    """Of long rows, whose memory is O(n d) all the same. A kernel that makes many matrices has tiles there."""
+    forms = []
+    dense_value = pairs.dense_value
+    monkeypatch.setattr(pairs, "dense_value", lambda x, *rest: forms.append(len(x)) or dense_value(x, *rest))
+    tile = NUMPY.tile_rows(np.zeros((1, 1)))
+    for kernel in (LogarithmicKernel(), InverseMultiquadricKernel()):
+        for n in (tile, tile + 1):
+            pair_sum(rng.standard_normal((n, n)), kernel=kernel)
+    assert forms == [tile, tile + 1, tile]
+
+
 @pytest.mark.parametrize("tile_rows", [None, 32])
 def test_a_row_adds_nothing_with_itself_however_far_it_is(tile_rows, rng):
     # The distance of a row from itself would be rounding: eps times its squared norm, here about 1.
