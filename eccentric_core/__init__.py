@@ -19,6 +19,8 @@ projection, IJCNN 2022.
 
 from importlib.metadata import version
 
+# A compiler that follows the first call cannot follow how an empty table of backends gets its first entry.
+import eccentric_core.numpy_backend  # noqa: F401
 from eccentric_core import energies, engine, theory
 from eccentric_core.energies import *  # noqa: F403
 from eccentric_core.engine import *  # noqa: F403
