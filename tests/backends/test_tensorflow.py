@@ -70,13 +70,18 @@ WITHOUT_PAIRS = {
 }
 
 
-# Leading axes, and XLA, which takes a while, have one of every way in which a weight comes about.
+# The first axis of weights holds the neurons: they have no leading ones.
+OF_WEIGHTS = ("hyperspherical energy", "logarithm", "half-space")
+
+
+# XLA, which takes a while, has one of every way in which a weight comes about: the others have the same operations.
 @pytest.mark.parametrize(
     ("name", "lead", "jit_compile"),
     [
-        *((name, (), False) for name in WITHOUT_PAIRS),
-        *((name, (2,), False) for name in ("loss", "sum over pairs", "discrepancy")),
-        *((name, (), True) for name in ("loss", "half-space", "discrepancy")),
+        (name, lead, jit_compile)
+        for names, jit_compile in ((WITHOUT_PAIRS, False), (("loss", "half-space", "discrepancy"), True))
+        for name in names
+        for lead in ((),) + ((2,),) * (name not in OF_WEIGHTS)
     ],
 )
 def test_a_batch_without_pairs(name, lead, jit_compile):
