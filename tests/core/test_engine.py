@@ -45,6 +45,8 @@ SETS = {"one set": (36, None, False), "one set with e": (36, None, True), "two s
 
 kernels = pytest.mark.parametrize("kernel", kernels_of(1e-4, 1e-16), ids=repr)
 sets = pytest.mark.parametrize("sets", SETS)
+# The dense form, and tiles with a rest, without, and of one row.
+tile_sizes = pytest.mark.parametrize("tile_rows", [None, 10, 12, 1])
 leads = pytest.mark.parametrize("lead", [(), (2, 3)])
 
 
@@ -106,7 +108,7 @@ def dense_value_and_gradients(x, y, e, kernel):
 
 @kernels
 @sets
-@pytest.mark.parametrize("tile_rows", [10, 12, 1])  # with a rest, without, and of one row
+@pytest.mark.parametrize("tile_rows", [10, 12, 1])
 def test_tiles_against_the_dense_form(kernel, sets, tile_rows, rng):
     a = arguments(rng, sets)
     x, y, e, *_ = a.arrays
@@ -142,7 +144,7 @@ def test_tiles_against_the_dense_form_where_rows_coincide(kernel, sets, rng):
 
 @kernels
 @sets
-@pytest.mark.parametrize("tile_rows", [None, 10, 12])
+@tile_sizes
 @leads
 def test_value_and_gradients(kernel, sets, tile_rows, lead, rng):
     """With respect to rows, e and bandwidth, against sums pair by pair."""
@@ -264,7 +266,7 @@ def test_no_more_of_the_namespace_than_declared(kernel, sets, offer, rng):
         return tuple(None if one is None else array_api_strict.asarray(one) for one in arrays)
 
     backend = backend_of(array_api_strict.asarray(a.x))
-    for tile_rows in (None, 20):
+    for tile_rows in (None, 15):
         f = PairSum(kernel, tile_rows=tile_rows)
         for found, expected in (
             ((f.value(backend, *given(a.arrays)),), (f.value(NUMPY, *a.arrays),)),
