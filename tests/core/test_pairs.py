@@ -463,10 +463,15 @@ def test_memory_is_linear_in_the_batch(mu):
     assert extra_memory(12_000, 64, mu=mu)["extra_bytes"] < 60e6
 
 
-def test_a_backend_says_how_far_the_dense_form_goes(monkeypatch, rng):
-    forms = []
-    dense_value = pairs.dense_value
-    monkeypatch.setattr(pairs, "dense_value", lambda x, *rest: forms.append(len(x)) or dense_value(x, *rest))
+@pytest.fixture
+def forms(monkeypatch):
+    """The numbers of rows of which the dense form computes a value from now on."""
+    seen, dense_value = [], pairs.dense_value
+    monkeypatch.setattr(pairs, "dense_value", lambda x, *rest: seen.append(len(x)) or dense_value(x, *rest))
+    return seen
+
+
+def test_a_backend_says_how_far_the_dense_form_goes(forms, monkeypatch, rng):
     monkeypatch.setattr(type(NUMPY), "dense_rows", lambda _, x, **_options: x.shape[-1] + 2)
     for n in (4, 5, 6):
         x = rng.standard_normal((n, 3))
@@ -475,11 +480,8 @@ def test_a_backend_says_how_far_the_dense_form_goes(monkeypatch, rng):
     assert forms == [4, 5]
 
 
-def test_the_dense_form_of_a_kernel_in_place_goes_further(monkeypatch, rng):
+def test_the_dense_form_of_a_kernel_in_place_goes_further(forms, rng):
     """Of long rows, whose memory is O(n d) all the same. A kernel that makes many matrices has tiles there."""
-    forms = []
-    dense_value = pairs.dense_value
-    monkeypatch.setattr(pairs, "dense_value", lambda x, *rest: forms.append(len(x)) or dense_value(x, *rest))
     tile = NUMPY.tile_rows(np.zeros((1, 1)))
     for kernel in (LogarithmicKernel(), InverseMultiquadricKernel()):
         for n in (tile, tile + 1):
