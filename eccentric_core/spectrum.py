@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
+import scipy  # which loads its parts when they are used
 
 from eccentric_core.checks import check_batch, compute_dtype
 
@@ -158,7 +158,7 @@ def align(a: Array, b: Array) -> Alignment:
     """
     a, b = _pair(a, b, min_rows=2)
     covariance = _covariance(a - np.mean(a, axis=0), b - np.mean(b, axis=0), "a and b")
-    index, permutation = linear_sum_assignment(np.abs(covariance), maximize=True)
+    index, permutation = scipy.optimize.linear_sum_assignment(np.abs(covariance), maximize=True)
     return Alignment(permutation, np.where(covariance[index, permutation] < 0, -1.0, 1.0))
 
 

@@ -6,8 +6,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.linalg import cholesky, solve_triangular
-from scipy.optimize import nnls
+import scipy  # which loads its parts when they are used
 
 from eccentric_core.checks import dim_array, mu_array, nonnegative_array
 from eccentric_core.theory.minimizer import critical_mu, mean_log_between
@@ -182,8 +181,8 @@ def _radial_weights(dim: Floats, mu: float, radii: Floats) -> Floats:
     # is in the linear term: the energy becomes a sum of squares.
     centre = mean_log_between(dim, radii, np.zeros(()))
     positive = mu * (centre[:, None] + centre - log)
-    factor = cholesky(positive + 1e-12 * np.max(positive) * np.eye(radii.size), lower=True)
-    target = solve_triangular(factor, mu * centre - 0.5 * radii**2, lower=True)
+    factor = scipy.linalg.cholesky(positive + 1e-12 * np.max(positive) * np.eye(radii.size), lower=True)
+    target = scipy.linalg.solve_triangular(factor, mu * centre - 0.5 * radii**2, lower=True)
     unit = 1e4 * np.max(factor)  # so heavy that sum(w) = 1 holds
-    weights, _ = nnls(np.vstack([factor.T, np.full(radii.size, unit)]), np.append(target, unit))
+    weights, _ = scipy.optimize.nnls(np.vstack([factor.T, np.full(radii.size, unit)]), np.append(target, unit))
     return weights / np.sum(weights)
