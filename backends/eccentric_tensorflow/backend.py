@@ -26,14 +26,9 @@ def _matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 
 def _total(x: tf.Tensor) -> tf.Tensor:
-    # XLA makes one sum of two and adds a million numbers up one by one; of a product or of differences from a mean it
-    # can't. The first is fewer operations, the second is fused with what makes x.
-    if isinstance(x.shape[-1], int) and isinstance(x.shape[-2], int) and x.shape[-1] * x.shape[-2] <= 256**2:
-        return tf.reduce_sum(tf.matmul(x, tf.ones((x.shape[-1], 1), x.dtype)), (-2, -1))
-    rows = tf.reduce_sum(x, -1)
-    mean = tf.reduce_mean(rows, -1, keepdims=True)
-    mean = tf.where(tf.math.is_finite(mean), mean, tf.zeros_like(mean))  # inf minus inf would be NaN
-    return tf.reduce_sum(rows - mean, -1) + mean[..., 0] * tf.cast(tf.shape(rows)[-1], x.dtype)
+    # XLA makes one sum of two, and adds a million numbers up one by one; of a product it can't.
+    columns = tf.shape(x)[-1] if x.shape[-1] is None else x.shape[-1]
+    return tf.reduce_sum(_matmul(x, tf.ones((columns, 1), x.dtype)), (-2, -1))
 
 
 @cache
@@ -106,7 +101,7 @@ class _TensorFlowBackend(TracedBackend):
         return tf.gather(blocks, i)
 
     def add(self, sums: tf.Tensor, i: Any, value: tf.Tensor) -> tf.Tensor:
-        return tf.tensor_scatter_nd_add(sums, [[i]], value[None])
+        return tf.tensor_scatter_nd_add(sums, [[i]], tf.expand_dims(value, 0))
 
     def repeat(self, count: Any, body: Callable[[Any, Any], Any], carry: Any) -> Any:
         if isinstance(count, int) and count < 2:

@@ -31,6 +31,7 @@ class _Group(NamedTuple):
 
     count: Any
     blocks: Operands
+    is_rest: bool
 
 
 def sweep(
@@ -107,6 +108,8 @@ class _Loops(NamedTuple):
             return self._add(self._add(sums, i, sums_i), j, sums_j)
 
         sums = self.backend.repeat(k, diagonal, sums)
+        if group.is_rest:  # no pair of blocks, and one could come as far as a framework knows
+            return sums
         return self.backend.repeat(k * (k - 1) // 2, upper, sums)
 
     def between(self, group: _Group, other: _Group, sums: Any, other_sums: Any) -> tuple[Any, Any]:
@@ -131,16 +134,17 @@ class _Loops(NamedTuple):
 def _groups(operands: Operands, axes: Sequence[int], n: Any, backend: Backend, tile_rows: int) -> list[_Group]:
     """The blocks of p of n rows, and the rest as one smaller block."""
 
-    def group(start: Any, count: Any, size: Any) -> _Group:
+    def group(start: Any, count: Any, size: Any, *, is_rest: bool = False) -> _Group:
         parts = zip(operands, axes, strict=True)
-        return _Group(count, tuple(backend.blocks(operand, axis, start, count, size) for operand, axis in parts))
+        blocks = tuple(backend.blocks(operand, axis, start, count, size) for operand, axis in parts)
+        return _Group(count, blocks, is_rest)
 
     size = backend.maximum(1, backend.minimum(tile_rows, n))
     count, rest = n // size, n % size
     if isinstance(n, int):
-        return [group(0, count, size), *([group(count * size, 1, rest)] if rest else [])]
+        return [group(0, count, size), *([group(count * size, 1, rest, is_rest=True)] if rest else [])]
     # A loop of no turns is traced all the same, over arrays that may not be empty: each group has a block of one row at
     # least, though it may not come.
     whole, some = backend.maximum(1, count), backend.maximum(1, rest)
-    remainder = group(backend.maximum(0, n - some), 1, some)
+    remainder = group(backend.maximum(0, n - some), 1, some, is_rest=True)
     return [group(0, whole, size)._replace(count=count), remainder._replace(count=backend.minimum(1, rest))]
