@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from eccentric_core.checks import Array
     from eccentric_core.engine.kernels import PairKernel
 
+# The squares of longer rows are summed by themselves: BLAS libraries sum up some 400 products in one go, and the
+# rounding of the diagonal would count in every distance.
+_SHORT = 256
+
 
 def dense_value(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any) -> Array:
     """S, of shape (...).
@@ -61,7 +65,7 @@ def dense_value_and_row_sums(
 def _distances(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, xp: Any) -> tuple[Array, bool]:
     """t, and whether what stands on its diagonal must be taken out."""
     masks = y is None
-    if y is None and e is None and xp.squares_from_product:
+    if y is None and e is None and xp.squares_from_product and x.shape[-1] <= _SHORT:
         # The squared norms are the diagonal of the product: what stands on that of t is exactly 0.
         t = xp.gram(x, -2.0)
         square = xp.diagonal(t)[..., None] * -0.5
