@@ -40,13 +40,17 @@ class _NumPyNamespace(Namespace):
         return x.astype(dtype, copy=copy)
 
     def mean(self, x: Any, axis: Any = None, *, keepdims: Any = False) -> Any:
-        if not isinstance(axis, int):
+        if axis != -2 or not keepdims:
             return np.mean(x, axis=axis, keepdims=keepdims)
-        return np.add.reduce(x, axis=axis, keepdims=keepdims) * (1.0 / x.shape[axis])
+        size = x.shape[-2]
+        return np.matmul(np.full((1, size), 1.0 / max(size, 1), x.dtype), x)
 
     def square_norm(self, x: Any) -> Any:
         # Short rows are the faster all at once.
         return self.total(x * x) if x.shape[-1] < 32 else np.add.reduce(np.vecdot(x, x), axis=-1)
+
+    def squares_of_rows(self, x: Any) -> Any:
+        return np.vecdot(x, x)[..., None]
 
     def diagonal(self, t: Any) -> Any:
         return t.diagonal(0, -2, -1)

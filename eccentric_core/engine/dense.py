@@ -72,9 +72,9 @@ def _distances(x: Array, y: Array | None, e: Array | None, kernel: PairKernel, x
         t += square + xp.matrix_transpose(square)  # in place where arrays can be changed
         masks = not vanishes_at_zero(kernel)
     else:
-        square = xp.sum(x * x, axis=-1, keepdims=True)
+        square = xp.squares_of_rows(x)
         square = square if e is None else square + e
-        other = square if y is None else xp.sum(y * y, axis=-1, keepdims=True)
+        other = square if y is None else xp.squares_of_rows(y)
         squares = square + xp.matrix_transpose(other)
         t = xp.add_product(squares, x, xp.matrix_transpose(x if y is None else y), -2.0)
     # Rounding makes the distance of close pairs negative.

@@ -36,7 +36,7 @@ def robust_centre(x: Array, xp: Any) -> Array:
     centre = xp.mean(x, axis=-2, keepdims=True)
     for _ in range(2 if x.shape[-2] < 4 else 1):
         c = x - centre
-        square = xp.sum(c * c, axis=-1, keepdims=True)
+        square = xp.squares_of_rows(c)
         weight = xp.reciprocal(square + (1e-3 * xp.mean(square, axis=-2, keepdims=True) + 1e-30))
         step = xp.matmul(xp.matrix_transpose(weight), c) / xp.sum(weight, axis=-2, keepdims=True)
         centre = centre + xp.where(xp.isfinite(step), step, xp.zeros_like(step))  # squares may overflow

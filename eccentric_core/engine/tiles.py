@@ -69,7 +69,7 @@ def prepare(x: Array, e: Array | None, xp: Any, *, dtype: Any = None) -> Rows:
     columns = x
     if dtype is not None:
         x, e = xp.astype(x, dtype, copy=False), None if e is None else xp.astype(e, dtype, copy=False)
-    square = xp.sum(x * x, axis=-1, keepdims=True)
+    square = xp.squares_of_rows(x)
     square = square if e is None else square + e
     one = xp.ones_like(square)
     right = xp.concat([x, one, square], axis=-1)
