@@ -75,6 +75,10 @@ class Namespace:
         """The sum of squares over the last two axes."""
         return self.total(x * x)
 
+    def sums_of_rows(self, x: Array) -> Array:
+        """The sum of each row, of shape (..., n, 1)."""
+        return self.sum(x, axis=-1, keepdims=True)
+
     def squares_of_rows(self, x: Array) -> Array:
         """The square norm of each row, of shape (..., n, 1)."""
         return self.sum(x * x, axis=-1, keepdims=True)

@@ -54,11 +54,11 @@ def dense_value_and_row_sums(
     total = xp.total(value)
     del value, t  # the fewer large arrays there are, the better they stay in a cache
     w = w if near is None else xp.astype(w, x.dtype, copy=False)
-    weight = xp.sum(w, axis=-1, keepdims=True)
+    weight = xp.sums_of_rows(w)
     if y is None:
         return total, xp.add_product(weight * x, w, x, -1.0), None, None if e is None else weight
     back = xp.matrix_transpose(w)
-    grad_y = xp.add_product(xp.sum(back, axis=-1, keepdims=True) * y, back, x, -1.0)
+    grad_y = xp.add_product(xp.sums_of_rows(back) * y, back, x, -1.0)
     return total, xp.add_product(weight * x, w, y, -1.0), grad_y, None
 
 
