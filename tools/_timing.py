@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 ROWS = (100, 256, 1000, 4096, 16384)
+_FEW_ROWS = 256
 _SMALL_ROWS = 1000
 _MANY_ROWS = 10_000
 _PRODUCT_SIZE = 2048
@@ -47,8 +48,7 @@ def measure_cells(library: str, repeat: int, largest: int, dims: Sequence[int]) 
             if rows > largest:
                 continue
             z = batch(rows, dim)
-            turns = 20 * repeat if rows <= _SMALL_ROWS else repeat
-            seconds = take_turns(contest.prepare(z), min(repeat, 3) if rows > _MANY_ROWS else turns)
+            seconds = take_turns(contest.prepare(z), _turns(rows, repeat))
             if contest.prepare_loops and rows <= _SMALL_ROWS:
                 loops = take_turns(contest.prepare_loops(z), repeat)
                 seconds |= {name: value / LOOP_STEPS for name, value in loops.items()}
@@ -59,6 +59,13 @@ def measure_cells(library: str, repeat: int, largest: int, dims: Sequence[int]) 
             }
             cells.append({"n": rows, "d": dim, **seconds, **ratios})
     return cells
+
+
+def _turns(rows: int, repeat: int) -> int:
+    """The shorter a turn is, the more of them a median needs."""
+    if rows > _MANY_ROWS:
+        return min(repeat, 3)
+    return repeat * (200 if rows <= _FEW_ROWS else 20 if rows <= _SMALL_ROWS else 1)
 
 
 def measure_floor(repeat: int, largest: int) -> dict[str, float]:

@@ -54,7 +54,13 @@ STEPS_OF_AN_EPOCH = 600
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help="what to measure (default: everything)")
-    parser.add_argument("--repeat", type=int, default=7, metavar="N", help="timed turns of each contender (default 7)")
+    parser.add_argument(
+        "--repeat",
+        type=int,
+        default=7,
+        metavar="N",
+        help="timed turns of each contender at large sizes (default 7); 20 to 200 times as many at small ones",
+    )
     parser.add_argument("--largest", type=int, default=16384, metavar="N", help="largest n of a batch (default 16384)")
     parser.add_argument(
         "--dims",
