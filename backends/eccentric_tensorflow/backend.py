@@ -27,8 +27,12 @@ def _matmul(a: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
 
 def _total(x: tf.Tensor) -> tf.Tensor:
     # XLA makes one sum of two, and adds a million numbers up one by one; of a product it can't.
-    columns = tf.shape(x)[-1] if x.shape[-1] is None else x.shape[-1]
-    return tf.reduce_sum(_matmul(x, tf.ones((columns, 1), x.dtype)), (-2, -1))
+    return tf.reduce_sum(_matmul(x, tf.ones((_size(x, -1), 1), x.dtype)), (-2, -1))
+
+
+def _size(x: tf.Tensor, axis: int) -> Any:
+    """The size of x along an axis, which may be known to the running graph alone."""
+    return tf.shape(x)[axis] if x.shape[axis] is None else x.shape[axis]
 
 
 @cache
@@ -66,11 +70,10 @@ class _TensorFlowBackend(TracedBackend):
         return lambda shape: draw(shape, dtype=compute_dtype(like, "w"))
 
     def shape(self, x: tf.Tensor) -> tuple[Any, ...]:
-        later = tf.shape(x)
-        return tuple(later[axis] if size is None else size for axis, size in enumerate(x.shape))
+        return tuple(_size(x, axis) for axis in range(len(x.shape)))
 
     def rows(self, x: tf.Tensor) -> Any:
-        rows = self.shape(x)[-2]
+        rows = _size(x, -2)
         return rows if isinstance(rows, int) else tf.cast(rows, x.dtype)
 
     def minimum(self, a: Any, b: Any) -> Any:

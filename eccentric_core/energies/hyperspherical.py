@@ -287,7 +287,7 @@ def as_rows(w: Array, backend: Backend) -> Array:
 
 def _inverse_norms(w: Array, constant: float, xp: Any) -> tuple[Array, Array]:
     """|w|^2 and 1/sqrt(|w|^2 + constant), of shape (..., n, 1); 0 for rows of zeros where the constant is 0."""
-    square = xp.sum(w * w, axis=-1, keepdims=True)
+    square = xp.squares_of_rows(w)
     if constant:
         return square, xp.reciprocal(xp.sqrt(square + constant))
     nothing, one = square == 0.0, xp.ones_like(square)

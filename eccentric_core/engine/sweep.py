@@ -31,7 +31,6 @@ class _Group(NamedTuple):
 
     count: Any
     blocks: Operands
-    is_rest: bool
 
 
 def sweep(
@@ -66,7 +65,9 @@ def sweep(
     loops = _Loops(step, backend)
     if len(sets) == 1:
         for a, group in enumerate(groups[0]):
-            sums[0][a] = loops.within(group, sums[0][a])
+            sums[0][a] = loops.diagonal(group, sums[0][a])
+            if a == 0:  # the rest is a single block
+                sums[0][a] = loops.upper(group, sums[0][a])
             for b, other in enumerate(groups[0][:a]):
                 sums[0][b], sums[0][a] = loops.between(other, group, sums[0][b], sums[0][a])
     else:
@@ -91,15 +92,20 @@ class _Loops(NamedTuple):
     step: Step
     backend: Backend
 
-    def within(self, group: _Group, sums: Any) -> Any:
-        """The tiles of a group with itself."""
-        k = group.count
+    def diagonal(self, group: _Group, sums: Any) -> Any:
+        """The tiles of the blocks of a group with themselves."""
 
-        def diagonal(i: Any, sums: Any) -> Any:
+        def body(i: Any, sums: Any) -> Any:
             rows = self._take(group, i)
             return self._add(sums, i, self.step(rows, rows, diagonal=True)[0])
 
-        def upper(turn: Any, sums: Any) -> Any:
+        return self.backend.repeat(group.count, body, sums)
+
+    def upper(self, group: _Group, sums: Any) -> Any:
+        """The tiles of the pairs of blocks of a group."""
+        k = group.count
+
+        def body(turn: Any, sums: Any) -> Any:
             # i and j = i + 1, i + 2, ... around a circle of k: after k (k - 1) / 2 turns every unordered pair has
             # come once.
             i = turn % k
@@ -107,10 +113,7 @@ class _Loops(NamedTuple):
             sums_i, sums_j = self.step(self._take(group, i), self._take(group, j), diagonal=False)
             return self._add(self._add(sums, i, sums_i), j, sums_j)
 
-        sums = self.backend.repeat(k, diagonal, sums)
-        if group.is_rest:  # no pair of blocks, and one could come as far as a framework knows
-            return sums
-        return self.backend.repeat(k * (k - 1) // 2, upper, sums)
+        return self.backend.repeat(k * (k - 1) // 2, body, sums)
 
     def between(self, group: _Group, other: _Group, sums: Any, other_sums: Any) -> tuple[Any, Any]:
         """The tiles of a group with another."""
@@ -134,17 +137,16 @@ class _Loops(NamedTuple):
 def _groups(operands: Operands, axes: Sequence[int], n: Any, backend: Backend, tile_rows: int) -> list[_Group]:
     """The blocks of p of n rows, and the rest as one smaller block."""
 
-    def group(start: Any, count: Any, size: Any, *, is_rest: bool = False) -> _Group:
+    def group(start: Any, count: Any, size: Any) -> _Group:
         parts = zip(operands, axes, strict=True)
-        blocks = tuple(backend.blocks(operand, axis, start, count, size) for operand, axis in parts)
-        return _Group(count, blocks, is_rest)
+        return _Group(count, tuple(backend.blocks(operand, axis, start, count, size) for operand, axis in parts))
 
     size = backend.maximum(1, backend.minimum(tile_rows, n))
     count, rest = n // size, n % size
     if isinstance(n, int):
-        return [group(0, count, size), *([group(count * size, 1, rest, is_rest=True)] if rest else [])]
+        return [group(0, count, size), *([group(count * size, 1, rest)] if rest else [])]
     # A loop of no turns is traced all the same, over arrays that may not be empty: each group has a block of one row at
     # least, though it may not come.
     whole, some = backend.maximum(1, count), backend.maximum(1, rest)
-    remainder = group(backend.maximum(0, n - some), 1, some, is_rest=True)
+    remainder = group(backend.maximum(0, n - some), 1, some)
     return [group(0, whole, size)._replace(count=count), remainder._replace(count=backend.minimum(1, rest))]
