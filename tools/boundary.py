@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from _command import PLOT_SUFFIXES, Parser, Screen, UsageError, make_table, open_outputs, run, write_all
 from _figures import encode
 from _settle import minimise
-from matplotlib.figure import Figure
 
 from eccentric_core import critical_mu, kernel_scale, loss_floor, sphere_is_minimizer, sphere_loss, stationary_radius
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 CASES = ((2, 1.0), (2, 1.4), (2, 1.7), (2, 2.5), (3, 3.0), (3, 5.0), (4, 5.0), (4, 100.0))
 DRAWN = ((2, 1.4), (2, 1.7), (2, 2.5))
@@ -59,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def draw(drawn: dict[tuple[int, float], np.ndarray]) -> Figure:
+    from matplotlib.figure import Figure  # half a second, which a table does not need
+
     figure = Figure(figsize=(10, 3.6), layout="constrained")
     angle = np.linspace(0, 2 * np.pi, 200)
     for axes, case in zip(figure.subplots(1, len(DRAWN), sharex=True, sharey=True), DRAWN, strict=True):
