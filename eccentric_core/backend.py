@@ -37,8 +37,8 @@ _TILE_BYTES_ACCELERATOR = 64_000_000
 class Namespace:
     """The functions that the core calls: overrides first, otherwise the library's.
 
-    Those below are no part of the standard. `clamp_at_zero(t)`, `zero_diagonal(t)`, `inverse(t)` and `add_product(c, a,
-    b, factor)` may overwrite their first argument, `add_scaled(c, a, factor)` the first two.
+    Those below are no part of the standard. `clamp_at_zero(t)`, `zero_diagonal(t)`, `inverse(t)`, `laplacian_product(w,
+    ...)` and `add_product(c, ...)` may overwrite their first argument, `add_scaled(c, a, factor)` the first two.
     """
 
     # Whether the squared norms of rows are best read from the diagonal of their product.
@@ -100,9 +100,21 @@ class Namespace:
         """The sum c + factor a; the factor is a number or a tensor."""
         return c + a * factor
 
-    def add_product(self, c: Array, a: Array, b: Array, factor: float) -> Array:
-        """The matrices c + factor a b."""
-        return c + self.matmul(a, b) * factor
+    def add_product(self, c: Array, a: Array, b: Array, *, alpha: Any, beta: Any) -> Array:
+        """The matrices beta c + alpha a b."""
+        return c * beta + self.matmul(a, b) * alpha
+
+    def laplacian_product(
+        self, w: Array, x: Array, factor: Any, linear: tuple[Array, Any] | None
+    ) -> tuple[Array, Array]:
+        """The rows f sum_j w_ij (x_i - x_j) + g c_i, and sum_j w_ij.
+
+        The factor is f, and linear is (c, g), or None for 0. The first sum is L x, with L the Laplacian matrix of a
+        graph with the weights w.
+        """
+        weight = self.sums_of_rows(w)
+        product = self.add_product(weight * x, w, x, alpha=-factor, beta=factor)
+        return product if linear is None else product + linear[0] * linear[1], weight
 
 
 class Backend:

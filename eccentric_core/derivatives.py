@@ -63,10 +63,13 @@ class Call:
         return [value for g, value in zip(self.given, values, strict=True) if isinstance(g, str)]
 
 
-def pulled_back(cotangent: Array, gradients: Sequence[Array]) -> list[Array]:
-    """The gradients times the cotangent of the value, which has their leading axes."""
+def pulled_back(cotangent: Array, gradients: Sequence[Any]) -> list[Any]:
+    """The gradients, or None, times the cotangent of the value, which has their leading axes."""
     lead = len(cotangent.shape)
-    return [g * (cotangent[(..., *[None] * (len(g.shape) - lead))] if lead else cotangent) for g in gradients]
+    return [
+        g if g is None else g * (cotangent[(..., *[None] * (len(g.shape) - lead))] if lead else cotangent)
+        for g in gradients
+    ]
 
 
 def pushed_forward(value: Array, gradients: Sequence[Any], directions: Sequence[Array | None], xp: Any) -> Array:

@@ -40,6 +40,14 @@ def _ones(size: int, dtype: Any) -> Any:
     return np.ones((size, 1), dtype)
 
 
+def _diagonal(t: Any) -> Any:
+    """The diagonals of t as a view to write to."""
+    n = t.shape[-1]
+    if t.flags.c_contiguous:  # the fast way
+        return t.reshape(*t.shape[:-2], n * n)[..., :: n + 1]
+    return np.einsum("...ii->...i", t)
+
+
 class _NumPyNamespace(Namespace):
     """NumPy's functions without the checks of arguments that come with them, and in place where that is allowed."""
 
@@ -68,7 +76,7 @@ class _NumPyNamespace(Namespace):
         return np.maximum(t, 0.0, out=t)
 
     def zero_diagonal(self, t: Any) -> Any:
-        np.einsum("...ii->...i", t)[...] = 0.0
+        _diagonal(t)[...] = 0.0
         return t
 
     def gram(self, x: Any, factor: float) -> Any:
@@ -84,10 +92,21 @@ class _NumPyNamespace(Namespace):
         c += a
         return c
 
-    def add_product(self, c: Any, a: Any, b: Any, factor: float) -> Any:
-        if factor == -1.0:
-            return np.subtract(c, np.matmul(a, b), out=c)
-        return np.add(c, np.matmul(a, b * factor), out=c)
+    def add_product(self, c: Any, a: Any, b: Any, *, alpha: Any, beta: Any) -> Any:
+        c *= beta
+        c += np.matmul(a, b * alpha)
+        return c
+
+    def laplacian_product(self, w: Any, x: Any, factor: Any, linear: Any) -> Any:
+        # The factor and the sums of rows, which belong to the diagonal, take no pass over x.
+        weight = self.sums_of_rows(w)
+        w *= -factor
+        diagonal = _diagonal(w)
+        diagonal += (weight * factor)[..., 0]
+        product = np.matmul(w, x)
+        if linear is not None:
+            product += linear[0] * linear[1]
+        return product, weight
 
 
 BACKEND = _NumPyBackend(_NumPyNamespace(np, clamp=np.maximum, matrix_transpose=attrgetter("mT"), sum=np.add.reduce))

@@ -51,8 +51,7 @@ class _TorchBackend(Backend):
             return f.value(_computing(), *arguments)
         if torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0:
             return super().differentiable(f, *arguments)
-        call, tensors = Call.of(f, arguments)
-        return _Value.apply(call, *tensors)
+        return _Value.apply(f, *arguments)
 
     def _compiled(self, f: Any, *arguments: Any) -> Tensor:
         if not _is_fused(arguments):
@@ -125,10 +124,25 @@ def _add_scaled(c: Tensor, a: Tensor, factor: Any) -> Tensor:
     return torch.add(c, a, alpha=factor) if isinstance(factor, float) else c + a * factor
 
 
-def _add_product_(c: Tensor, a: Tensor, b: Tensor, factor: float) -> Tensor:
-    if a.dim() > 3:
-        return c.add_(torch.matmul(a, b), alpha=factor)
-    return c.addmm_(a, b, alpha=factor) if a.dim() == 2 else c.baddbmm_(a, b, alpha=factor)
+def _add_product_(c: Tensor, a: Tensor, b: Tensor, *, alpha: Any, beta: Any) -> Tensor:
+    if not isinstance(alpha, float):
+        return c.mul_(beta).add_(torch.matmul(a, b).mul_(alpha))
+    multiply_ = c.addmm_ if a.dim() == 2 else c.baddbmm_
+    return multiply_(a, b, alpha=alpha, beta=beta)
+
+
+def _laplacian_product_(w: Tensor, x: Tensor, factor: Any, linear: Any) -> tuple[Tensor, Tensor]:
+    # On the diagonal, sums of rows take no pass over x.
+    weight = w.sum(-1)
+    w.diagonal(0, -2, -1).sub_(weight)
+    c, by = (x, 0.0) if linear is None else linear  # of a product with beta = 0.0 nothing is taken from c
+    if not isinstance(factor, float) or not isinstance(by, float):
+        product = torch.matmul(w, x).mul_(-factor)
+        product = product if linear is None else product + c * by
+    else:
+        multiply = torch.addmm if x.dim() == 2 else torch.baddbmm
+        product = multiply(c, w, x, beta=by, alpha=-factor)
+    return product, weight[..., None]
 
 
 _SPELLED: dict[str, Any] = {
@@ -152,7 +166,7 @@ BACKEND = _TorchBackend(
         zero_diagonal=_zero_diagonal,
     )
 )
-# For tensors that nobody else will see: in place, and with as little Python as possible.
+# For tensors that nobody else will see, of one leading axis at most: in place, with as little Python as possible.
 _IN_PLACE = _TorchBackend(
     Namespace(
         torch,
@@ -161,6 +175,7 @@ _IN_PLACE = _TorchBackend(
         add_scaled=_add_scaled,
         clamp_at_zero=torch.relu_,
         inverse=torch.reciprocal_,
+        laplacian_product=_laplacian_product_,
         matrix_transpose=attrgetter("mT"),
         total=lambda x: x.sum((-2, -1)),
         zero_diagonal=_zero_diagonal_,
@@ -225,20 +240,22 @@ class _Value(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, call: Call, *tensors: Tensor) -> Any:
+    def forward(ctx: Any, f: Any, *arguments: Any) -> Any:
         if True not in ctx.needs_input_grad:
-            return call.value(_computing(), *tensors)
-        ctx.call = call
-        value, *gradients = call.value_and_gradients(_computing(), *tensors)
-        ctx.save_for_backward(*tensors, *gradients)
+            return f.value(_computing(), *arguments)
+        value, *gradients = f.value_and_gradients(_computing(), *arguments)
+        ctx.f, ctx.numbers = f, [None if isinstance(a, Tensor) else a for a in arguments]
+        ctx.save_for_backward(*[a if isinstance(a, Tensor) else None for a in arguments], *gradients)
         return _own(value) if value.dim() else value
 
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> Any:
         saved = ctx.saved_tensors
-        gradients = saved[len(saved) // 2 :]
+        tensors, gradients = saved[: len(saved) // 2], saved[len(saved) // 2 :]
         if torch.is_grad_enabled() and not BACKEND.compiling():
-            gradients = _ValueAndGradients.apply(ctx.call, *saved[: len(saved) // 2])[1:]
+            arguments = [number if a is None else a for a, number in zip(tensors, ctx.numbers, strict=True)]
+            call, tensors = Call.of(ctx.f, arguments)
+            gradients = call.for_arguments(_ValueAndGradients.apply(call, *tensors)[1:])
         return None, *pulled_back(cotangent, gradients)
 
 

@@ -14,6 +14,7 @@ from eccentric_core.checks import (
     check_mu,
     compute_dtype,
     dim_array,
+    dtype_name,
     mu_array,
     nonnegative_array,
     parameter,
@@ -202,7 +203,7 @@ def repulsive_force(
 class _Static(NamedTuple):
     """What a compiled formula depends on beside arrays and numbers."""
 
-    dtype: str  # to compute in
+    dtype: str | None  # to convert the rows to
     method: str | None  # by which M is computed from a mu that is a tensor
     f: PairSum
 
@@ -234,7 +235,9 @@ def _checked_facts(
     mu, scale, method = _parameters(backend, z, d, mu, scale)
     # Not a comparison's result: of a number that a compiler traces that would be no constant.
     wide = False if isinstance(mu, float) and mu <= _WIDE_ABOVE else True  # noqa: SIM211
-    return backend, mu, scale, _Static(compute_dtype(z, "z"), method, PairSum(LogarithmicKernel(), wide))
+    dtype = compute_dtype(z, "z")
+    other = None if dtype == dtype_name(z) else dtype
+    return backend, mu, scale, _Static(other, method, PairSum(LogarithmicKernel(), wide))
 
 
 @lru_cache(maxsize=256)
@@ -268,5 +271,6 @@ def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tupl
 
 def _entered(backend: Backend, z: Array, mu: Any, scale: Any, static: _Static) -> tuple[Array, Any]:
     """The rows in the dtype to compute in, and M."""
-    z = backend.xp.astype(z, getattr(backend.xp, static.dtype), copy=False)
+    if static.dtype is not None:
+        z = backend.xp.astype(z, getattr(backend.xp, static.dtype))
     return z, scale if static.method is None else traced_scale(z, mu, static.method, backend)

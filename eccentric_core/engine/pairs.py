@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from eccentric_core.checks import is_number, is_tensor
 from eccentric_core.derivatives import pushed_forward
-from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
+from eccentric_core.engine.dense import dense_value, dense_value_and_gradients
 from eccentric_core.engine.kernels import works_in_place
 from eccentric_core.engine.precision import few, robust_centre
 from eccentric_core.engine.sweep import sweep
@@ -61,8 +61,10 @@ def mean_weights(n: Any, backend: Backend) -> tuple[Any, Any]:
 
     Both are 0 for a batch without pairs, which no check refuses where only the running graph knows the rows.
     """
-    if is_number(n):
-        return (0.0, 0.0) if isinstance(n, int) and n < 2 else (1.0 / n, 1.0 / (n * (n - 1.0)))
+    if isinstance(n, int) and n < 2:
+        return 0.0, 0.0
+    if isinstance(n, int) or is_number(n):
+        return 1.0 / n, 1.0 / (n * (n - 1.0))
     some = backend.xp.astype(n > 1.5, n.dtype)
     n = backend.xp.clamp(n, 2.0)
     return some / n, some / (n * (n - 1.0))
@@ -109,16 +111,31 @@ class PairSum:
     # These are computed in the dtype of their arguments, but for distances, which are in the dtype `near` if given.
 
     def _f(self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any) -> list[Array]:
-        rows, _ = _scaled(x, y, e, h, near, backend)
-        return [_weighted(x, a, b, self._sum(backend, near, *rows), backend.xp)]
+        xp, dense = backend.xp, self._is_dense(backend, x, y)
+        root, rest = _units(h, backend, dense=dense)
+        rows = _scaled(x, y, e, root, near, backend)
+        if dense:
+            rows_x, rows_y, rows_e = rows if near is None else _as(near, rows, xp)
+            total = dense_value(rows_x, rows_y, rows_e, rest, self.kernel, xp)
+        else:
+            total = self._sum(backend, near, *rows)
+        return [_weighted(x, a, b, total, xp)]
 
     def _f_and_gradients(
         self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any
     ) -> list[Array | None]:
-        xp = backend.xp
-        rows, root = _scaled(x, y, e, h, near, backend)
-        row_sums = self._row_sums(backend, near, *rows)
-        total, grad_x, grad_y, grad_e = row_sums
+        xp, dense, plain = backend.xp, self._is_dense(backend, x, y), is_number(h)
+        root, rest = _units(h, backend, dense=dense)
+        rows = _scaled(x, y, e, root, near, backend)
+        times = _for_rows(b) * (_factor(y) * root / rest)
+        linear = None if a is None else (x, _for_rows(2.0 * a))
+        # The gradient of a bandwidth is made of the sum over pairs alone.
+        some = {"times": times, "linear": linear if plain else None}
+        if dense:
+            sums = dense_value_and_gradients(*rows, rest, self.kernel, xp, near=near, **some)
+        else:
+            sums = _scaled_sums(*self._row_sums(backend, near, *rows), xp=xp, **some)
+        total, grad_x, grad_y, weight = sums
         # The value is that of `_f`, which is not widened.
         if near is None:
             value = _weighted(x, a, b, total, xp)
@@ -126,11 +143,13 @@ class PairSum:
             narrow_x, narrow_a, narrow_b = _as(near, (x, a, b), xp)
             value = _weighted(narrow_x, narrow_a, narrow_b, total, xp)
             total = xp.astype(total, x.dtype, copy=False)
-        by = _for_rows(b) * (_factor(y) * root)
-        grad_h = None if is_number(h) else _inner(rows, row_sums[1:], xp) * (-0.5 * _factor(y) * b / h)
-        grad_x = grad_x * by if a is None else xp.add_scaled(x * _for_rows(2.0 * a), grad_x, by)
-        grad_y = None if y is None else grad_y * by
-        grad_e = None if e is None else grad_e * (by * (0.5 * root))
+        grad_e = grad_h = None
+        if e is not None:
+            weight = weight * times
+            grad_e = weight * (0.5 * root)
+        if not plain:
+            grad_h = _inner(rows, (grad_x, grad_y, weight), xp) * (-0.5 / xp.sqrt(h))
+            grad_x = grad_x if linear is None else grad_x + linear[0] * linear[1]
         grad_a = xp.square_norm(x) if is_tensor(a) else None
         grad_b = None if is_number(b) else total
         return [value, grad_x, grad_y, grad_e, grad_h, grad_a, grad_b]
@@ -163,7 +182,8 @@ class PairSum:
         c W / (2h) and -c (<G, X> + <W, E>) / (2h).
         """
         xp = backend.xp
-        rows, root = _scaled(x, y, e, h, near, backend)
+        root, _ = _units(h, backend, dense=False)
+        rows = _scaled(x, y, e, root, near, backend)
         tangents: list[Any] = [
             a if a is None else xp.zeros_like(a) if given is None else given
             for given, a in zip((u, v, de), rows, strict=True)
@@ -187,11 +207,10 @@ class PairSum:
         powers = (_factor(y), _factor(y), 0.5 * _factor(y))
         return [*_times(changes, [scale * power for scale, power in zip(scales, powers, strict=True)]), turn]
 
+    # By tiles, of rows near the origin in units of sqrt(h).
+
     def _sum(self, backend: Backend, near: Any, x: Array, y: Array | None, e: Array | None) -> Array:
         xp = backend.xp
-        if self._is_dense(backend, x, y):
-            x, y, e = (x, y, e) if near is None else _as(near, (x, y, e), xp)
-            return dense_value(x, y, e, self.kernel, xp)
         sets = [prepare(x, e, xp, dtype=near), *([] if y is None else [prepare(y, None, xp, dtype=near)])]
 
         def step(x: Operands, y: Operands, *, diagonal: bool) -> Any:
@@ -210,8 +229,6 @@ class PairSum:
     ) -> tuple[Array | None, ...]:
         """The sum, and the sums of each row that make its gradients with respect to x, y and e."""
         xp = backend.xp
-        if self._is_dense(backend, x, y):
-            return dense_value_and_row_sums(x, y, e, self.kernel, xp, near=near)
         sets = [prepare(x, e, xp, dtype=near), *([] if y is None else [prepare(y, None, xp, dtype=near)])]
         slope = mean_slope(sets[0], sets[-1], self.kernel, xp)
 
@@ -306,6 +323,14 @@ def _placed(row_sums: Sequence[tuple[Array, Array]], e: Array | None) -> tuple[A
     return of_x, others[0][0] if others else None, None if e is None else weight
 
 
+def _scaled_sums(
+    total: Any, grad_x: Any, grad_y: Any, weight: Any, *, xp: Any, times: Any, linear: Any
+) -> tuple[Any, ...]:
+    """What `dense_value_and_gradients` gives, from row sums."""
+    grad_x = grad_x * times if linear is None else xp.add_scaled(linear[0] * linear[1], grad_x, times)
+    return total, grad_x, None if grad_y is None else grad_y * times, weight
+
+
 def _factor(y: Array | None) -> float:
     """2, the derivative of the square, and twice that of one set, where a row is at either end of its pairs."""
     return 4.0 if y is None else 2.0
@@ -341,18 +366,26 @@ def _widened(
     return [None if r is None else xp.astype(r, x.dtype, copy=False) for r in results]
 
 
-def _scaled(x: Array, y: Any, e: Any, h: Any, near: Any, backend: Backend) -> tuple[tuple[Array, Any, Any], Any]:
-    """Centred rows in units of sqrt(h) and their e in units of h, and 1/sqrt(h) to multiply rows by."""
+def _units(h: Any, backend: Backend, *, dense: bool) -> tuple[Any, float]:
+    """1/sqrt(h) to multiply rows by, and 1 as the bandwidth that remains; the dense form takes a number h as it is."""
+    if is_number(h):
+        return (1.0, h) if dense else (1.0 / math.sqrt(h), 1.0)
+    return _for_rows(backend.xp.reciprocal(backend.xp.sqrt(h))), 1.0
+
+
+def _scaled(x: Array, y: Any, e: Any, root: Any, near: Any, backend: Backend) -> tuple[Array, Any, Any]:
+    """Centred rows times the root, and their e times its square."""
     xp = backend.xp
     # That of the first set, which must be the same for both.
     if few(x.shape[-2:-1]) and (near is not None or x.dtype == xp.float32):
         centre = robust_centre(backend.constant(x), xp)
     else:
         centre = xp.mean(x, axis=-2, keepdims=True)
-    root = 1.0 / math.sqrt(h) if is_number(h) else _for_rows(xp.reciprocal(xp.sqrt(h)))
-    x = x - centre
+    x, y = x - centre, y if y is None else y - centre
+    if type(root) is float and root == 1.0:
+        return x, y, e
     x *= root  # in place where arrays can be changed
-    return (x, None if y is None else (y - centre) * root, None if e is None else e * (root * root)), root
+    return x, y if y is None else y * root, e if e is None else e * (root * root)
 
 
 def _inner(rows: Sequence[Any], row_sums: Sequence[Any], xp: Any) -> Array:

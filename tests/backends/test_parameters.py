@@ -8,7 +8,14 @@ import numpy as np
 import pytest
 from frameworks import eager
 
-from eccentric_core import LogarithmicKernel, eccentric_loss, kernel_scale, pair_sum
+from eccentric_core import (
+    LogarithmicKernel,
+    eccentric_loss,
+    eccentric_loss_and_grad,
+    kernel_scale,
+    pair_sum,
+    pair_sum_and_grad,
+)
 
 SCHEDULE = np.linspace(0.6, 9.0, 40)
 
@@ -97,6 +104,30 @@ def test_a_schedule_of_a_tensor(differentiable, name, f, rng):
         expected = slope(lambda x: float(f(z, x)), float(x), step=1e-3)
         assert abs(derivative - expected) <= 1e-10 * max(1.0, abs(expected)), name
     assert counted.count() == 1
+
+
+def of_halves(z, x):
+    return pair_sum(z[:30], z[30:], kernel=LogarithmicKernel(), bandwidth=x)
+
+
+def grad_of_halves(z, x):
+    return np.concat(pair_sum_and_grad(z[:30], z[30:], kernel=LogarithmicKernel(), bandwidth=x)[1:])
+
+
+@pytest.mark.parametrize(
+    ("f", "grad"),
+    [
+        eager(MODES[2][1], lambda z, x: eccentric_loss_and_grad(z, x, scale=7.0)[1]),
+        eager(MODES[4][1], lambda z, x: pair_sum_and_grad(z, kernel=LogarithmicKernel(), bandwidth=x)[1]),
+        eager(of_halves, grad_of_halves),
+    ],
+    ids=["loss", "sum over pairs", "sum over pairs of two sets"],
+)
+def test_beside_a_tensor_rows_have_the_gradient_that_they_have_beside_a_number(differentiable, f, grad, rng):
+    z = rng.standard_normal((70, 4))
+    _, found, _ = differentiable.value_and_grad(f, z, np.asarray(2.5))
+    expected = grad(z, 2.5)
+    assert np.linalg.norm(found - expected) <= 1e-12 * np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize("lead", [eager((3,)), (2, 3)])

@@ -155,6 +155,29 @@ def test_what_a_namespace_adds(library):
     assert xp.clamp(library.array(t, "float32"), 0.75).dtype == library.xp.float32
 
 
+@pytest.mark.parametrize("lead", [(), (3,), (2, 3)])
+def test_products_of_a_namespace(library, lead, rng):
+    """beta c + alpha a b, and a graph's Laplacian times rows, of matrices in any order in memory."""
+    w, a, x, c = (rng.standard_normal((*lead, *shape)) for shape in ((5, 5), (5, 5), (5, 2), (5, 2)))
+    xp, numpy = backend_of(library.array(Z)).xp, library.numpy
+
+    def own(array):
+        return library.xp.asarray(array.copy(order="K"))
+
+    expected = 3.0 * c + 0.5 * a @ x
+    np.testing.assert_allclose(numpy(xp.add_product(own(c), own(a), own(x), alpha=0.5, beta=3.0)), expected, rtol=1e-13)
+    for order in (w, w.mT):
+        weight = order.sum(axis=-1, keepdims=True)
+        expected = 0.5 * (weight * x - order @ x)
+        for linear, more in ((None, 0.0), ((own(c), 3.0), 3.0 * c)):
+            product, found = xp.laplacian_product(own(order), own(x), 0.5, linear)
+            np.testing.assert_allclose(numpy(product), expected + more, rtol=1e-12, atol=1e-14)
+            np.testing.assert_allclose(numpy(found), weight, rtol=1e-13, atol=1e-14)
+        expected = order.copy()
+        expected[..., range(5), range(5)] = 0.0
+        np.testing.assert_array_equal(numpy(xp.zero_diagonal(own(order))), expected)
+
+
 def test_overrides_of_a_namespace_come_first():
     xp = Namespace(np, exp=lambda _: "mine")
     assert xp.exp(0.0) == "mine"

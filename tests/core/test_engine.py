@@ -19,7 +19,7 @@ from eccentric_core import (
     RieszKernel,
 )
 from eccentric_core.backend import backend_of
-from eccentric_core.engine.dense import dense_value, dense_value_and_row_sums
+from eccentric_core.engine.dense import dense_value, dense_value_and_gradients
 from eccentric_core.engine.pairs import PairSum
 from eccentric_core.numpy_backend import BACKEND as NUMPY
 
@@ -98,28 +98,28 @@ def close(found, expected, tolerance, size=0.0):
         np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * max(np.abs(expected).max(), size))
 
 
-def dense_value_and_gradients(x, y, e, kernel):
+def of_dense(x, y, e, h, kernel):
     """The factors stand in the docstring of `eccentric_core.engine.dense`."""
-    value, *row_sums = dense_value_and_row_sums(x, y, e, kernel, NUMPY.xp)
-    factor = 4.0 if y is None else 2.0
-    factors = (factor, factor, factor / 2.0)
-    return value, *(a if a is None else a * by for a, by in zip(row_sums, factors, strict=True))
+    factor = (4.0 if y is None else 2.0) / h
+    value, *gradients, weight = dense_value_and_gradients(x, y, e, h, kernel, NUMPY.xp, times=factor)
+    return value, *gradients, weight if e is None else weight * (factor / 2.0)
 
 
 @kernels
 @sets
 @pytest.mark.parametrize("tile_rows", [10, 12, 1])
-def test_tiles_against_the_dense_form(kernel, sets, tile_rows, rng):
+@pytest.mark.parametrize("h", [1.0, 2.5])
+def test_tiles_against_the_dense_form(kernel, sets, tile_rows, h, rng):
     a = arguments(rng, sets)
     x, y, e, *_ = a.arrays
     origin = np.mean(x, axis=0)
     dense = x - origin, None if y is None else y - origin, e
     tiled = PairSum(kernel, tile_rows=tile_rows)
-    value, *gradients = dense_value_and_gradients(*dense, kernel)
-    found, *others = tiled.value_and_gradients(NUMPY, x, y, e, 1.0)
+    value, *gradients = of_dense(*dense, h, kernel)
+    found, *others = tiled.value_and_gradients(NUMPY, x, y, e, h)
     assert found == pytest.approx(value, rel=1e-13)
-    assert tiled.value(NUMPY, x, y, e, 1.0) == pytest.approx(value, rel=1e-13)
-    assert dense_value(*dense, kernel, NUMPY.xp) == pytest.approx(value, rel=1e-14)
+    assert tiled.value(NUMPY, x, y, e, h) == pytest.approx(value, rel=1e-13)
+    assert dense_value(*dense, h, kernel, NUMPY.xp) == pytest.approx(value, rel=1e-14)
     for one, other in zip(others, (*gradients, None, None, None), strict=True):
         close(one, other, 1e-13)
 
@@ -135,7 +135,7 @@ def test_tiles_against_the_dense_form_where_rows_coincide(kernel, sets, rng):
     x -= np.mean(x, axis=0)
     if y is not None:
         y[5:9] = x[3]
-    value, *gradients = dense_value_and_gradients(x, y, e, kernel)
+    value, *gradients = of_dense(x, y, e, 1.0, kernel)
     found, *others = PairSum(kernel, tile_rows=10).value_and_gradients(NUMPY, x, y, e, 1.0)
     assert found == pytest.approx(value, rel=1e-11)
     for one, other in zip(others, (*gradients, None, None, None), strict=True):
