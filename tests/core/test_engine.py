@@ -46,7 +46,7 @@ SETS = {"one set": (36, None, False), "one set with e": (36, None, True), "two s
 kernels = pytest.mark.parametrize("kernel", kernels_of(1e-4, 1e-16), ids=repr)
 sets = pytest.mark.parametrize("sets", SETS)
 # The dense form, and tiles with a rest, without, and of one row.
-tile_sizes = pytest.mark.parametrize("tile_rows", [None, 10, 12, 1])
+TILE_SIZES = (None, 10, 12, 1)
 leads = pytest.mark.parametrize("lead", [(), (2, 3)])
 
 
@@ -144,24 +144,25 @@ def test_tiles_against_the_dense_form_where_rows_coincide(kernel, sets, rng):
 
 @kernels
 @sets
-@tile_sizes
 @leads
-def test_value_and_gradients(kernel, sets, tile_rows, lead, rng):
-    """With respect to rows, e and bandwidth, against sums pair by pair."""
+def test_value_and_gradients(kernel, sets, lead, rng):
+    """With respect to rows, e and bandwidth, against sums pair by pair, for tiles of every size."""
     a = arguments(rng, sets, lead, "array", far=3.0)
-    f = PairSum(kernel, tile_rows=tile_rows)
     expected = oracle.kernel_sum_and_gradients(kernel, NUMPY.xp, *a.arrays)
-    found = f.value_and_gradients(NUMPY, *a.arrays)
-    for one, other in zip(found, expected, strict=True):
-        close(one, other, 2e-12)
-    close(f.value(NUMPY, *a.arrays), expected[0], 1e-13, size=np.abs(expected[-1]).max())  # a difference of two sums
-    # A number has no derivative, and is the same as an array.
-    if not lead:
-        numbers = (float(one) for one in a.arrays[3:])
-        *same, no_h, no_a, no_b = f.value_and_gradients(NUMPY, *a.arrays[:3], *numbers)
-        assert no_h is no_a is no_b is None
-        for one, other in zip(same, found, strict=False):
-            close(one, other, 1e-14)
+    for tile_rows in TILE_SIZES:
+        f = PairSum(kernel, tile_rows=tile_rows)
+        found = f.value_and_gradients(NUMPY, *a.arrays)
+        for one, other in zip(found, expected, strict=True):
+            close(one, other, 2e-12)
+        value = f.value(NUMPY, *a.arrays)
+        close(value, expected[0], 1e-13, size=np.abs(expected[-1]).max())  # a difference of two sums
+        # A number has no derivative, and is the same as an array.
+        if not lead:
+            numbers = (float(one) for one in a.arrays[3:])
+            *same, no_h, no_a, no_b = f.value_and_gradients(NUMPY, *a.arrays[:3], *numbers)
+            assert no_h is no_a is no_b is None
+            for one, other in zip(same, found, strict=False):
+                close(one, other, 1e-14)
 
 
 @kernels
