@@ -8,9 +8,10 @@ The pairs are those of one set with itself (i != j, in both orders) or of one se
 of this form needs a small object with phi and its derivatives (`eccentric_core.engine.kernels`).
 
 Here the rows are centred and scaled: phi(D/h) of rows x is phi(D) of rows x / sqrt(h). The batch mean is subtracted
-first, as distances don't change, but what remains is small, and rounding with it. What follows knows no bandwidth: the
-dense form (`eccentric_core.engine.dense`) of at most one tile, or a sweep (`eccentric_core.engine.sweep`) over tiles
-(`eccentric_core.engine.tiles`).
+first, as distances don't change, but what remains is small, and rounding with it. What follows is the dense form
+(`eccentric_core.engine.dense`) of at most one tile, or a sweep (`eccentric_core.engine.sweep`) over tiles
+(`eccentric_core.engine.tiles`). Tiles know no bandwidth. The dense form takes one that is a number into its product,
+which saves a pass over the rows.
 """
 
 from __future__ import annotations
