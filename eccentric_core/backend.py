@@ -122,6 +122,9 @@ class Backend:
 
     # On a CPU a tile, its kernel values and its slopes should stay in the second-level cache of a core.
     tile_bytes_cpu: ClassVar[int] = 600_000
+    # Up to so many rows the dense form is the faster one for a kernel in place, whatever the device and the dtype are;
+    # 0 where a compiler asks anyway.
+    always_dense: ClassVar[int] = 0
 
     def __init__(self, xp: Any) -> None:
         self.xp = xp

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -18,6 +18,8 @@ _REFUSED = np.matrix, np.ma.MaskedArray
 
 
 class _NumPyBackend(Backend):
+    always_dense: ClassVar[int] = 256
+
     def refusal(self, array: Array) -> str | None:
         if isinstance(array, _REFUSED):
             return f"{type(array).__name__}; make it an array first"

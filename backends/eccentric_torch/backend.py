@@ -25,6 +25,7 @@ from eccentric_torch.distributed import gather, total
 class _TorchBackend(Backend):
     # Each operation takes a while to start on all cores: tiles of 512 rows in float32.
     tile_bytes_cpu: ClassVar[int] = 1_050_000
+    always_dense: ClassVar[int] = 1024
     gather, total = staticmethod(gather), staticmethod(total)
     compiling = staticmethod(torch.compiler.is_compiling)
 
@@ -97,7 +98,7 @@ class _TorchBackend(Backend):
     def dense_rows(self, x: Tensor, *, in_place: bool) -> int:
         # The matrices that eager code makes one after the other should stay in a cache, as those of a tile do.
         few = in_place or self is not _IN_PLACE
-        return _ROWS_TO_FUSE if x.is_cpu and few else self.tile_rows(x)
+        return self.always_dense if x.is_cpu and few else self.tile_rows(x)
 
 
 def _matmul(a: Tensor, b: Tensor) -> Tensor:
@@ -195,8 +196,6 @@ _NO_TRANSFORM = (
     "z must have a known number of rows, and few pairs, where torch.compile compiles a transform of torch.func, as an "
     "operator has none; compile what the transform is applied to, or leave this part to eager PyTorch"
 )
-# Of more rows than these, tiles are the faster form.
-_ROWS_TO_FUSE = 1024
 _FORWARD_MODE = torch._C._functorch.TransformType.Jvp
 
 
@@ -204,7 +203,9 @@ def _is_fused(arguments: tuple[Any, ...]) -> bool:
     """Whether a compiler had better see operations, which it fuses: of few pairs, known to be so, in full precision."""
     x, y = arguments[:2]
     pairs = math.prod(x.shape[:-1]) * (x if y is None else y).shape[-2]
-    return statically_known_true(pairs <= _ROWS_TO_FUSE**2) and (x.dtype != torch.float32 or _multiplies_in_float32())
+    return statically_known_true(pairs <= BACKEND.always_dense**2) and (
+        x.dtype != torch.float32 or _multiplies_in_float32()
+    )
 
 
 @torch.compiler.assume_constant_result

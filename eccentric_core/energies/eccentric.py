@@ -20,7 +20,7 @@ from eccentric_core.checks import (
     parameter,
 )
 from eccentric_core.engine.kernels import LogarithmicKernel
-from eccentric_core.engine.pairs import PairSum, mean_weights, spread
+from eccentric_core.engine.pairs import PairSum, PlainSum, mean_weights, spread
 from eccentric_core.theory.scale import cached_scale, check_scale, paper_scale, resolve_scale, traced_scale
 
 if TYPE_CHECKING:
@@ -74,8 +74,14 @@ def eccentric_loss(z: Array, mu: Number = 1.0, *, scale: Scale = "paper", group:
     >>> float(eccentric_loss(z).round(4))
     -2.8844
     """
-    backend, mu, scale, static = _checked(z, mu, scale, group)
+    backend, mu, scale, static, plain = _checked(z, mu, scale, group)
+    if plain is not None:
+        return backend.run(_plain_loss, z, f=plain)
     return backend.run(_loss, z, mu, scale, static=static, group=group)
+
+
+def _plain_loss(backend: Backend, z: Array, *, f: PlainSum) -> Array:
+    return backend.differentiable(f, z)
 
 
 def _loss(backend: Backend, z: Array, mu: Any, scale: Any, *, static: _Static, group: Any) -> Array:
@@ -101,8 +107,16 @@ def eccentric_loss_and_grad(z: Array, mu: Number = 1.0, *, scale: Scale = "paper
     >>> bool(loss == eccentric_loss(z)), grad.shape
     (True, (100, 8))
     """
-    backend, mu, scale, static = _checked(z, mu, scale)
-    loss, grad = backend.run(_loss_and_grad, z, mu, scale, static=static)
+    backend, mu, scale, static, plain = _checked(z, mu, scale)
+    if plain is None:
+        loss, grad = backend.run(_loss_and_grad, z, mu, scale, static=static)
+    else:
+        loss, grad = backend.run(_plain_loss_and_grad, z, f=plain)
+    return loss, grad
+
+
+def _plain_loss_and_grad(backend: Backend, z: Array, *, f: PlainSum) -> tuple[Array, Array]:
+    loss, grad = backend.value_and_gradients(f, z)
     return loss, grad
 
 
@@ -113,7 +127,7 @@ def _loss_and_grad(backend: Backend, z: Array, mu: Any, scale: Any, *, static: _
     return loss, backend.xp.astype(grad, dtype, copy=False)
 
 
-def _arguments(backend: Backend, z: Array, everyone: Array | None, mu: Any, scale: Any) -> tuple[Any, ...]:
+def _arguments(backend: Backend, z: Array | _Facts, everyone: Array | None, mu: Any, scale: Any) -> tuple[Any, ...]:
     """Equation 1 as a `PairSum`: the pairs of z, or those of z and the rows of all processes."""
     by_rows, by_pairs = mean_weights(backend.rows(z if everyone is None else everyone), backend)
     numbers = scale, by_rows, mu * scale * -by_pairs
@@ -215,8 +229,8 @@ class _Facts(NamedTuple):
     dtype: Any
 
 
-def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[Backend, Any, Any, _Static]:
-    """Mu, M and what is static, from arguments that are checked by static facts alone."""
+def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[Backend, Any, Any, _Static, PlainSum | None]:
+    """Mu, M, what is static, and the loss of a plain batch, from arguments that are checked by static facts alone."""
     backend = backend_of(z)
     # Of a batch that is spread over processes one row may be here.
     min_rows = 2 if group is None else 1
@@ -225,7 +239,7 @@ def _checked(z: Array, mu: Any, scale: Any, group: Any = None) -> tuple[Backend,
             return _remembered(backend, tuple(z.shape), z.dtype, mu, scale, min_rows)
         except TypeError:  # a symbol cannot be remembered; another error comes again
             pass
-    return _checked_facts(backend, z, mu, scale, min_rows)
+    return *_checked_facts(backend, z, mu, scale, min_rows), None
 
 
 def _checked_facts(
@@ -243,9 +257,15 @@ def _checked_facts(
 @lru_cache(maxsize=256)
 def _remembered(
     backend: Backend, shape: tuple[int, ...], dtype: Any, mu: Any, scale: Any, min_rows: int
-) -> tuple[Backend, Any, Any, _Static]:
+) -> tuple[Backend, Any, Any, _Static, PlainSum | None]:
     """The same: the same batch comes again and again in training, and checks are a part of the time of a small one."""
-    return _checked_facts(backend, _Facts(shape, dtype), mu, scale, min_rows)
+    facts = _Facts(shape, dtype)
+    _, mu, scale, static = _checked_facts(backend, facts, mu, scale, min_rows)
+    plain = None
+    if backend.always_dense and min_rows == 2 and static.dtype is None:  # all rows are here and need no conversion
+        _, _, _, *numbers = _arguments(backend, facts, None, mu, scale)
+        plain = PlainSum.of(static.f, backend, shape, *numbers)
+    return backend, mu, scale, static, plain
 
 
 def _parameters(backend: Backend, z: Array, d: Any, mu: Any, scale: Any) -> tuple[Any, Any, str | None]:

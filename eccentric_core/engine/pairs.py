@@ -24,7 +24,7 @@ from eccentric_core.checks import is_number, is_tensor
 from eccentric_core.derivatives import pushed_forward
 from eccentric_core.engine.dense import dense_value, dense_value_and_gradients
 from eccentric_core.engine.kernels import works_in_place
-from eccentric_core.engine.precision import few, robust_centre
+from eccentric_core.engine.precision import FEW_ROWS, few, robust_centre
 from eccentric_core.engine.sweep import sweep
 from eccentric_core.engine.tiles import (
     ROW_AXES,
@@ -311,6 +311,47 @@ class PairSum:
             for part in zip(*parts, strict=True)
         ]
         return [a if a is None else xp.reshape(a, (*lead, *a.shape[1:])) for a in joined]
+
+
+@dataclass(frozen=True)
+class PlainSum:
+    """F of one set of rows, as a function of them alone: a `PairSum` whose other arguments are numbers.
+
+    Most batches are such ones, of few rows but not too few: that the dense form in the dtype of the rows is right for
+    them is decided before, and not in every call.
+    """
+
+    f: PairSum
+    h: float
+    a: float
+    b: float
+
+    @staticmethod
+    def of(f: PairSum, backend: Backend, shape: tuple[Any, ...], h: Any, a: Any, b: Any) -> PlainSum | None:
+        """The function of rows of that shape; None where `PairSum` has more to decide."""
+        numbers = all(type(number) is float for number in (h, a, b))
+        plain = numbers and len(shape) == 2 and not f.wide and works_in_place(f.kernel)
+        return PlainSum(f, h, a, b) if plain and FEW_ROWS < shape[0] <= backend.always_dense else None
+
+    def value(self, backend: Backend, x: Array) -> Array:
+        """F, 0-d."""
+        return self.f.value(backend, *self._with(x))
+
+    def value_and_gradients(self, backend: Backend, x: Array) -> Sequence[Array]:
+        """F and its gradient, as `PairSum` has them."""
+        xp, (h, a, b) = backend.xp, (self.h, self.a, self.b)
+        rows = x - xp.mean(x, axis=-2, keepdims=True)
+        sums = dense_value_and_gradients(
+            rows, None, None, h, self.f.kernel, xp, times=b * (_factor(None) / h), linear=(x, 2.0 * a)
+        )
+        return [_weighted(x, a, b, sums[0], xp), sums[1]]
+
+    def hvp(self, backend: Backend, arguments: Sequence[Array], directions: Sequence[Any]) -> Sequence[Any]:
+        """The derivative of the gradient along a direction."""
+        return self.f.hvp(backend, self._with(*arguments), (*directions, *[None] * 5))[:1]
+
+    def _with(self, x: Array) -> tuple[Any, ...]:
+        return x, None, None, self.h, self.a, self.b
 
 
 def _at_most(rows: Array, most: int) -> bool:

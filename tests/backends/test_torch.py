@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import pickle
 from functools import partial
 
@@ -21,7 +22,7 @@ from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel, kernel_
 from eccentric_core import eccentric_loss_and_grad as core_loss_and_grad
 from eccentric_core.derivatives import Call
 from eccentric_core.engine.encoding import encode, text_of
-from eccentric_core.engine.pairs import PairSum
+from eccentric_core.engine.pairs import PairSum, PlainSum
 from eccentric_torch import EccentricLoss, eccentric_loss, hyperspherical_energy, pair_sum
 
 # PyTorch's compiler warns of its own use of PyTorch.
@@ -214,9 +215,9 @@ def test_any_strides(view, create_graph, tolerance):
 
 def test_no_gradient_is_computed_where_none_is_asked_for(monkeypatch):
     calls = []
-    for name in ("value", "value_and_gradients"):
-        method = getattr(PairSum, name)
-        monkeypatch.setattr(PairSum, name, lambda self, *args, m=method, n=name: (calls.append(n), m(self, *args))[1])
+    for kind, name in itertools.product((PairSum, PlainSum), ("value", "value_and_gradients")):
+        method = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda self, *args, m=method, n=name: (calls.append(n), m(self, *args))[1])
     eccentric_loss(batch(70, 4))
     with torch.no_grad():
         eccentric_loss(batch(70, 4).requires_grad_())

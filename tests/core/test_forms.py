@@ -12,6 +12,7 @@ from _memory import extra_memory
 from eccentric_core import InverseMultiquadricKernel, LogarithmicKernel, eccentric_loss_and_grad, pair_sum
 from eccentric_core.backend import backend_of
 from eccentric_core.engine import pairs
+from eccentric_core.engine.pairs import PairSum, PlainSum
 from eccentric_core.numpy_backend import BACKEND as NUMPY
 
 
@@ -63,3 +64,35 @@ def test_the_dense_form_of_a_kernel_in_place_goes_further(forms, rng):
         for n in (tile, tile + 1):
             pair_sum(rng.standard_normal((n, n)), kernel=kernel)
     assert forms == [tile, tile + 1, tile]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_plain_sum_is_the_sum_over_pairs(dtype, rng):
+    x, u = (rng.standard_normal((100, 4)).astype(dtype) for _ in range(2))
+    f, numbers = PairSum(LogarithmicKernel()), (2.5, 0.3, -0.7)
+    plain = PlainSum.of(f, NUMPY, x.shape, *numbers)
+    arguments = (x, None, None, *numbers)
+    assert plain.value(NUMPY, x) == f.value(NUMPY, *arguments)
+    for found, expected in zip(
+        plain.value_and_gradients(NUMPY, x), f.value_and_gradients(NUMPY, *arguments)[:2], strict=True
+    ):
+        np.testing.assert_array_equal(found, expected)
+    (found,) = plain.hvp(NUMPY, (x,), (u,))
+    np.testing.assert_array_equal(found, f.hvp(NUMPY, arguments, (u, *[None] * 5))[0])
+
+
+@pytest.mark.parametrize(
+    ("f", "shape", "h"),
+    [
+        (PairSum(LogarithmicKernel()), (64, 4), 2.5),  # float64
+        (PairSum(LogarithmicKernel()), (257, 4), 2.5),  # tiles of float64
+        (PairSum(LogarithmicKernel()), (3, 100, 4), 2.5),
+        (PairSum(LogarithmicKernel()), (100, 4), np.asarray(2.5)),
+        (PairSum(LogarithmicKernel(), wide=True), (100, 4), 2.5),
+        (PairSum(InverseMultiquadricKernel()), (100, 4), 2.5),
+    ],
+    ids=["few rows", "many rows", "batches", "a tensor", "wide sums", "a kernel of several arrays"],
+)
+def test_what_is_not_plain(f, shape, h):
+    assert PlainSum.of(f, NUMPY, shape, h, 0.3, -0.7) is None
+    assert PlainSum.of(PairSum(LogarithmicKernel()), NUMPY, (65, 4), 2.5, 0.3, -0.7) is not None
