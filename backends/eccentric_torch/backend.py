@@ -133,17 +133,14 @@ def _add_product_(c: Tensor, a: Tensor, b: Tensor, *, alpha: Any, beta: Any) -> 
 
 
 def _laplacian_product_(w: Tensor, x: Tensor, factor: Any, linear: Any) -> tuple[Tensor, Tensor]:
+    c, by = (x, 0.0) if linear is None else linear  # of a product with beta = 0.0 nothing is taken from c
+    if not isinstance(factor, float) or not isinstance(by, float):
+        return Namespace.laplacian_product(_IN_PLACE.xp, w, x, factor, linear)
     # On the diagonal, sums of rows take no pass over x.
     weight = w.sum(-1)
     w.diagonal(0, -2, -1).sub_(weight)
-    c, by = (x, 0.0) if linear is None else linear  # of a product with beta = 0.0 nothing is taken from c
-    if not isinstance(factor, float) or not isinstance(by, float):
-        product = torch.matmul(w, x).mul_(-factor)
-        product = product if linear is None else product + c * by
-    else:
-        multiply = torch.addmm if x.dim() == 2 else torch.baddbmm
-        product = multiply(c, w, x, beta=by, alpha=-factor)
-    return product, weight[..., None]
+    multiply = torch.addmm if x.dim() == 2 else torch.baddbmm
+    return multiply(c, w, x, beta=by, alpha=-factor), weight[..., None]
 
 
 _SPELLED: dict[str, Any] = {

@@ -115,9 +115,8 @@ def eccentric_loss_and_grad(z: Array, mu: Number = 1.0, *, scale: Scale = "paper
     return loss, grad
 
 
-def _plain_loss_and_grad(backend: Backend, z: Array, *, f: PlainSum) -> tuple[Array, Array]:
-    loss, grad = backend.value_and_gradients(f, z)
-    return loss, grad
+def _plain_loss_and_grad(backend: Backend, z: Array, *, f: PlainSum) -> tuple[Any, ...]:
+    return backend.value_and_gradients(f, z)
 
 
 def _loss_and_grad(backend: Backend, z: Array, mu: Any, scale: Any, *, static: _Static) -> tuple[Array, Array]:

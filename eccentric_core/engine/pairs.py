@@ -125,13 +125,13 @@ class PairSum:
     def _f_and_gradients(
         self, backend: Backend, near: Any, x: Array, y: Any, e: Any, h: Any, a: Any, b: Any
     ) -> list[Array | None]:
-        xp, dense, plain = backend.xp, self._is_dense(backend, x, y), is_number(h)
+        xp, dense, fixed = backend.xp, self._is_dense(backend, x, y), is_number(h)
         root, rest = _units(h, backend, dense=dense)
         rows = _scaled(x, y, e, root, near, backend)
         times = _for_rows(b) * (_factor(y) * root / rest)
         linear = None if a is None else (x, _for_rows(2.0 * a))
         # The gradient of a bandwidth is made of the sum over pairs alone.
-        some = {"times": times, "linear": linear if plain else None}
+        some = {"times": times, "linear": linear if fixed else None}
         if dense:
             sums = dense_value_and_gradients(*rows, rest, self.kernel, xp, near=near, **some)
         else:
@@ -148,7 +148,7 @@ class PairSum:
         if e is not None:
             weight = weight * times
             grad_e = weight * (0.5 * root)
-        if not plain:
+        if not fixed:
             grad_h = _inner(rows, (grad_x, grad_y, weight), xp) * (-0.5 / xp.sqrt(h))
             grad_x = grad_x if linear is None else grad_x + linear[0] * linear[1]
         grad_a = xp.square_norm(x) if is_tensor(a) else None
