@@ -23,6 +23,8 @@ from eccentric_core.backend import NAMESPACE, Backend, Namespace
 # pytest runs a process for each core. With more threads than that the processes wait for each other, in OpenMP at every
 # small operation, and all of them, and the processes that they start, take several times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# For small arrays XLA takes longer to optimise than what it optimises takes. The mode jax-jit has it optimised.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # What one process does alone: what it has compiled or computed for one test it has for the next ones.
 _MODES = "|".join(sorted(FRAMEWORKS, key=len, reverse=True))

@@ -276,6 +276,17 @@ class Jax(Framework):
 class JaxJit(Jax):
     compiled = True
 
+    @contextlib.contextmanager
+    def context(self, double):
+        """And optimised as users have it, which the tests elsewhere do without."""
+        before = self.jax.config.read("jax_disable_most_optimizations")
+        self.jax.config.update("jax_disable_most_optimizations", False)
+        try:
+            with super().context(double):
+                yield
+        finally:
+            self.jax.config.update("jax_disable_most_optimizations", before)
+
     def compile(self, g, arrays):  # noqa: ARG002
         return self.jax.jit(g)
 

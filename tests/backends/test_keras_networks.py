@@ -38,7 +38,7 @@ pytestmark = [
 
 def test_on_the_other_backends_of_keras(backend, python):
     """All of this file, each in a process of its own."""
-    python(PROGRAM.format(file=__file__), KERAS_BACKEND=backend, JAX_DISABLE_MOST_OPTIMIZATIONS="1")
+    python(PROGRAM.format(file=__file__), KERAS_BACKEND=backend)
 
 
 PROGRAM = """

@@ -120,18 +120,10 @@ def test_wheel_ships_only_our_names(wheel):
 def test_wheel_in_an_empty_environment(wheel, tmp_path):
     """Installed beside its run-time dependencies alone, it works from another folder."""
     environment = tmp_path / "environment"
-    venv.create(environment, with_pip=True)
+    venv.create(environment)
     bin_folder = environment / ("Scripts" if sys.platform == "win32" else "bin")
-    install = [
-        bin_folder / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--constraint",
-        ROOT / "constraints.txt",
-        wheel,
-    ]
+    pip = [sys.executable, "-m", "pip", "--python", bin_folder / "python"]
+    install = [*pip, "install", "--quiet", "--no-compile", "--constraint", ROOT / "constraints.txt", wheel]
     result = subprocess.run(list(map(str, install)), capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     elsewhere = tmp_path / "elsewhere"
