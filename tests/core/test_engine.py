@@ -47,7 +47,7 @@ kernels = pytest.mark.parametrize("kernel", kernels_of(1e-4, 1e-16), ids=repr)
 sets = pytest.mark.parametrize("sets", SETS)
 # The dense form, and tiles with a rest, without, and of one row.
 TILE_SIZES = (None, 10, 12, 1)
-leads = pytest.mark.parametrize("lead", [(), (2, 2)])
+leads = pytest.mark.parametrize("lead", [(), (2, 3)])
 
 
 @dataclass(frozen=True)
